@@ -1,0 +1,230 @@
+"""The configuration: one TOML file, presets as functions, and errors that name the key and suggest the right one."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bigstep.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Be an immutable part of the configuration that refuses unknown keys (abstract)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Choose the images."""
+
+    kind: Literal["digits"] = Field("digits", description="data set: digits (embedded, coloured)")
+    seed: int = Field(0, ge=0, description="seed of splits and colours")
+    conflicting: Fraction = Field(0.05, description="share of training images whose colour contradicts the label")
+
+
+class TrainConfig(Section):
+    """Choose the network and the learning rates to try."""
+
+    network: Literal["mlp", "cnn"] = Field("mlp", description="mlp: fully connected; cnn: 3x3 convolutions, pooled")
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
+        (256, 256, 256), description="units or channels of every hidden layer"
+    )
+    batch_size: Count = Field(32, description="images per step")
+    min_rate: Positive = Field(0.01, description="smallest learning rate of the logarithmic grid")
+    max_rate: Positive = Field(1.0, description="largest learning rate of the grid; it should diverge")
+    num_rates: Count = Field(9, description="number of rates in the grid")
+    num_seeds: Count = Field(3, description="runs per rate, with seeds 0, 1, ...")
+    stop_loss: Positive = Field(0.005, description="stop a run when its mean cross entropy on train is at most this")
+    max_steps: Count = Field(6000, description="step budget of one run of the grid")
+    baseline_max_steps: Count = Field(20000, description="step budget of one run of a baseline")
+    robust_weight: Fraction = Field(
+        0.5, description="weight of conflicting accuracy in the score; prunability has the rest"
+    )
+    store_mb: Count = Field(256, description="how many megabytes of trial weights to keep")
+
+    @model_validator(mode="after")
+    def _rates_in_order(self) -> Self:
+        if self.num_rates > 1 and not self.min_rate < self.max_rate:
+            raise ValueError(f"min_rate must be below max_rate, got {self.min_rate} and {self.max_rate}")
+        return self
+
+
+class CompressConfig(Section):
+    """Choose how far to prune, and what the search may cost any group."""
+
+    keep_fractions: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)] = Field(
+        (0.5, 0.25, 0.125), description="shares of the hidden units to keep, tried in this order"
+    )
+    margin: Fraction = Field(0.03, description="largest drop of a group's accuracy that a step may cost (upper bound)")
+    fine_tune_steps: int = Field(1500, ge=0, description="step budget of the fine-tuning after each pruning step")
+    calibration_images: Count = Field(256, description="training images that set the INT8 ranges")
+    target_cpu: Literal["generic", "vnni"] = Field(
+        "generic", description="vnni uses 8-bit weights; generic 7-bit ones, which older CPUs add without saturation"
+    )
+
+
+class ExportConfig(Section):
+    """Choose how the ONNX files are written and compared."""
+
+    max_batch: Count = Field(64, description="largest batch of the comparison between forms")
+    fp32_tolerance: Positive = Field(1e-4, description="largest difference of logits, PyTorch against ONNX float32")
+    int8_agreement: Fraction = Field(0.97, description="smallest share of equal predictions, float32 against INT8")
+
+
+class VerifyConfig(Section):
+    """Choose what the gate demands."""
+
+    groups: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("aligned", "conflicting"), description="gated groups: aligned, conflicting, or like label=3,colour=gold"
+    )
+    margin: Fraction = Field(0.03, description="largest drop of a group's accuracy against the dense float32 file")
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="confidence of each one-sided bound")
+    min_group: Count = Field(30, description="fewest independent images a gated group needs")
+    floor: Fraction | None = Field(
+        None, description="the lower bound of conflicting accuracy must exceed this; default: chance"
+    )
+
+
+class Config(Section):
+    """Hold the whole configuration of a run."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run folder")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to train; auto takes a GPU if there is one"
+    )
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    compress: CompressConfig = CompressConfig()
+    export: ExportConfig = ExportConfig()
+    verify: VerifyConfig = VerifyConfig()
+
+
+def digits() -> Config:
+    """Return the preset of `make run`: coloured digits, the whole grid, three seeds."""
+    return Config(name="digits")
+
+
+def tiny() -> Config:
+    """Return the preset of CI: the network, test split and gate of `digits`, three rates, one seed."""
+    full = digits()
+    few = {"min_rate": 0.1, "max_rate": 0.5, "num_rates": 3, "num_seeds": 1}
+    return full.model_copy(update={"name": "tiny", "train": full.train.model_copy(update=few)})
+
+
+PRESETS = {"digits": digits, "tiny": tiny}
+
+
+def load(source: str, overrides: Iterable[str] = ()) -> Config:
+    """Read a preset or a TOML file and apply `section.key=value` overrides.
+
+    Args:
+        source: the name of a preset or the path of a TOML file.
+        overrides: like `train.min_rate=0.03`; the value is read as TOML, or as a string if it is none.
+
+    Raises:
+        ConfigError: no such preset or file, no valid TOML, an unknown key, or a value out of range.
+
+    """
+    if source in PRESETS:
+        values: dict[str, Any] = PRESETS[source]().model_dump()
+    else:
+        values = _read_toml(Path(source))
+    for override in overrides:
+        _override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, source) from None
+
+
+def num_fields(section: type[BaseModel] = Config) -> int:
+    """Count the leaves of the configuration."""
+    kinds = [field.annotation for field in section.model_fields.values()]
+    nested = [k for k in kinds if isinstance(k, type) and issubclass(k, Section)]
+    return len(kinds) - len(nested) + sum(num_fields(k) for k in nested)
+
+
+def to_toml(config: Config) -> str:
+    """Write a configuration as commented TOML: every key with its value and its help."""
+    lines: list[str] = []
+    for name, field in Config.model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            lines += ["", f"[{name}]"]
+            for key, leaf in type(value).model_fields.items():
+                lines += _toml_line(key, getattr(value, key), leaf.description)
+        else:
+            lines += _toml_line(name, value, field.description)
+    return "\n".join(lines) + "\n"
+
+
+def _toml_line(key: str, value: object, help_text: str | None) -> list[str]:
+    if value is None:
+        return [f"# {help_text}", f"# {key} ="]
+    return [f"# {help_text}", f"{key} = {_toml_literal(value)}"]
+
+
+def _toml_literal(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_literal(v) for v in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return {"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        known = ", ".join(PRESETS)
+        raise ConfigError(
+            "no such configuration", got=path, expected=f"a TOML file or a preset ({known})", do="bigstep init"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML", got=error) from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign:
+        raise ConfigError("--set wants section.key=value", got=override, do="for example --set train.num_seeds=1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, leaf = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {section} is not a section")
+    values[leaf] = value
+
+
+def _explain(error: ValidationError, source: str) -> ConfigError:
+    """Turn pydantic's first complaint into one message with a suggestion."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        names = list(_fields_at(path[:-1]))
+        close = difflib.get_close_matches(path[-1], names, n=1)
+        do = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
+        return ConfigError(f"{source}: unknown key {key!r}", do=do)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return ConfigError(f"{source}: {key or 'the configuration'} is not valid", got=first["input"], expected=message)
+
+
+def _fields_at(path: list[str]) -> Mapping[str, object]:
+    section: type[BaseModel] = Config
+    for part in path:
+        inner = section.model_fields[part].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        section = inner
+    return section.model_fields

@@ -1,0 +1,64 @@
+"""The one place where an image file becomes pixels, for the data sets and for the server alike."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bigstep.errors import DataError
+from bigstep.records import InputSpec
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_PIXELS = 64_000_000  # declared width x height; more is refused before anything is decoded
+
+
+class NotAnImage(DataError):
+    """Report bytes that are in no image format that bigstep reads."""
+
+
+def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:
+    """Decode an image file to the pixels that the network was trained on.
+
+    The order is: EXIF rotation, conversion to RGB (or grey), resize of the whole picture without cropping, bilinear.
+
+    Args:
+        content: the bytes of a JPEG, PNG, WEBP, BMP, GIF (first frame) or TIFF file.
+        spec: the input contract.
+
+    Returns:
+        uint8, shape (spec.height_px, spec.width_px, spec.channels).
+
+    Raises:
+        NotAnImage: the bytes are in none of these formats.
+        DataError: the file is truncated, damaged, or declares more than MAX_PIXELS pixels.
+
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is our own, lower limit
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        expected = ", ".join(FORMATS)
+        raise NotAnImage("the content is not an image", got=f"{len(content)} bytes", expected=expected) from None
+    except Exception as error:  # Pillow's parsers raise many types on damaged headers
+        raise DataError("the image cannot be opened", got=error, do="send an undamaged file") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            "the image is too large to decode",
+            got=f"{image.width} x {image.height} pixels",
+            expected=f"at most {MAX_PIXELS} pixels",
+            do="scale it down first",
+        )
+    try:
+        upright = ImageOps.exif_transpose(image)
+        pixels = upright.convert("RGB" if spec.channels == 3 else "L")
+    except Exception as error:  # the same, while the pixels are read
+        raise DataError("the image cannot be decoded", got=error, do="send an undamaged file") from error
+    size = (spec.width_px, spec.height_px)
+    if pixels.size != size:
+        pixels = pixels.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(pixels).reshape(spec.height_px, spec.width_px, spec.channels)

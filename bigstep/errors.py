@@ -1,0 +1,65 @@
+"""The errors a user can cause. Everything else that is raised is a bug in bigstep (exit code 4).
+
+BigstepError          exit 2   the user can mend it; the message says how
++-- ConfigError                configuration or command line
++-- DataError                  images or labels
++-- TrainError                 training cannot go on (every rate diverges, weights are not finite)
++-- CompressError              pruning or quantisation cannot go on
++-- ExportError                an ONNX file cannot be written, or differs from the one that was judged
++-- RecordError                a published file is missing, truncated, altered or of an unknown format
++-- NoVerdict         exit 1   bytes without a passing verdict were offered to the server
+"""
+
+from __future__ import annotations
+
+
+class BigstepError(Exception):
+    """Report a mistake that the user can mend: what failed, what was found, what was expected, what to do.
+
+    Args:
+        what: what failed, as a sentence without a full stop.
+        got: what was found.
+        expected: what would have been right.
+        do: the command or the edit that mends it.
+
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, got: object = None, expected: object = None, do: str | None = None) -> None:
+        self.what, self.got, self.expected, self.do = what, got, expected, do
+        lines = [what]
+        lines += [f"  got:      {got}"] if got is not None else []
+        lines += [f"  expected: {expected}"] if expected is not None else []
+        lines += [f"  to do:    {do}"] if do is not None else []
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(BigstepError):
+    """Report a wrong configuration or command line."""
+
+
+class DataError(BigstepError):
+    """Report images or labels that cannot be used."""
+
+
+class TrainError(BigstepError):
+    """Report a training that cannot go on."""
+
+
+class CompressError(BigstepError):
+    """Report a pruning or quantisation that cannot go on."""
+
+
+class ExportError(BigstepError):
+    """Report an ONNX file that cannot be written or is not the one that was judged."""
+
+
+class RecordError(BigstepError):
+    """Report a published file that is missing, truncated, altered or of an unknown format."""
+
+
+class NoVerdict(BigstepError):
+    """Report bytes that carry no passing verdict."""
+
+    exit_code = 1

@@ -1,0 +1,365 @@
+"""What flows between the stages, as frozen values (see `bigstep.sealed` for how they lie on the disk).
+
+Images -> Trained -> Compact -> Exported -> Verdict;   Bundle = what of Exported is served + Verdict + card + report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigstep.groups import aligned_members
+from bigstep.sealed import Record, Value
+
+
+class InputSpec(Value):
+    """Say what pixels a network takes: uint8, NHWC, RGB or grey; the decoding of files is `bigstep.decode`."""
+
+    height_px: int
+    width_px: int
+    channels: Literal[1, 3] = 3
+    resize: Literal["bilinear"] = "bilinear"
+
+
+class Architecture(Value):
+    """Describe a network completely, so that it can be built again without any code of the run that made it.
+
+    `widths` gives every hidden layer's number of units or channels by name, in order; `mean` and `std` are the
+    normalisation inside the network, per channel, in units of pixels / 255.
+    """
+
+    family: Literal["mlp", "cnn"]
+    widths: dict[str, int]
+    classes: int
+    input: InputSpec
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# ---- Images ----------------------------------------------------------------------------------------------------------
+
+
+class ImagesInfo(Value):
+    """Describe a data set: names of labels and bias attributes, and which cells training over-represents.
+
+    `attributes` maps each bias attribute, in column order, to the names of its values (possibly no attribute);
+    `aligned[attribute][label][value]` is true where training shows the value more often in the class than overall.
+    """
+
+    name: str
+    labels: list[str]
+    attributes: dict[str, list[str]]
+    aligned: dict[str, list[list[bool]]]
+    input: InputSpec
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Hold one split: pixels uint8 (N, H, W, C), labels int64 (N,), bias int64 (N, A), ids and sources int64 (N,).
+
+    Images of one `source` (one digit in several colours) are not independent: intervals are clustered by it.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    aligned: NDArray[np.bool_] | None
+
+
+SplitName = Literal["train", "validation_biased", "validation", "test"]
+SPLIT_FIELDS = ("images", "labels", "bias", "ids", "sources")
+
+
+@dataclass(frozen=True)
+class Images(Record[ImagesInfo]):
+    """Hold a data set. The same configuration and seed give the same bytes."""
+
+    kind: ClassVar[str] = "images"
+    Info: ClassVar[type[Any]] = ImagesInfo
+
+    def split(self, name: SplitName) -> Split:
+        """Return one split, memory-mapped."""
+        arrays = {field: self.array(f"{name}.{field}.npy") for field in SPLIT_FIELDS}
+        tables = [np.array(self.info.aligned[a], dtype=np.bool_) for a in self.info.attributes]
+        aligned = aligned_members(arrays["labels"], arrays["bias"], tables) if tables else None
+        return Split(**arrays, aligned=aligned)
+
+    def value_names(self) -> Mapping[str, list[str]]:
+        """Return the names of the values of `label` and of every attribute, as `groups.members` takes them."""
+        return {"label": self.info.labels, **self.info.attributes}
+
+
+# ---- Trained ---------------------------------------------------------------------------------------------------------
+
+Status = Literal["fitted", "unfitted", "diverged", "collapsed"]
+
+
+class Recipe(Value):
+    """Name an optimiser and its settings: plain SGD, SGD with momentum, or Adam with its default betas."""
+
+    optimizer: Literal["sgd", "adam"]
+    rate: float
+    momentum: float = 0.0
+
+
+class Trial(Value):
+    """Report one training run. Accuracies are fractions on `validation`; None where the run has no finite weights.
+
+    `prunability` is the area under unbiased accuracy over pruned fraction, divided by the unpruned accuracy.
+    """
+
+    name: str
+    recipe: Recipe
+    seed: int
+    status: Status
+    steps: int
+    train_loss: float | None
+    unbiased: float | None = None
+    aligned: float | None = None
+    conflicting: float | None = None
+    prunability: float | None = None
+    biased_accuracy: float | None = None
+    biased_loss: float | None = None
+    stored: bool = False
+
+
+class RatePoint(Value):
+    """Summarise one rate of the map over its seeds; `score` is None unless every seed fitted."""
+
+    rate: float
+    statuses: list[Status]
+    unbiased: float | None
+    aligned: float | None
+    conflicting: float | None
+    prunability: float | None
+    score: float | None
+
+
+class Baseline(Value):
+    """Name the trial that stands for a conventional recipe; `trial` is None when no seed fitted."""
+
+    name: str
+    trial: str | None
+    why: str
+
+
+class TrainedInfo(Value):
+    """Hold the learning-rate map and what was chosen from it."""
+
+    architecture: Architecture
+    chosen: str
+    why: str
+    at_edge: bool
+    map: list[RatePoint]
+    trials: list[Trial]
+    baselines: list[Baseline]
+
+    def trial(self, name: str) -> Trial:
+        """Return the trial of that name."""
+        return next(t for t in self.trials if t.name == name)
+
+
+@dataclass(frozen=True)
+class Trained(Record[TrainedInfo]):
+    """Hold trained networks: `trials/<name>/weights.safetensors`, curves, per-sample outputs, probe logits."""
+
+    kind: ClassVar[str] = "trained"
+    Info: ClassVar[type[Any]] = TrainedInfo
+
+    def weights(self, trial: str) -> Path:
+        """Return the weights file of a stored trial."""
+        return self.folder / "trials" / trial / "weights.safetensors"
+
+
+# ---- Compact ---------------------------------------------------------------------------------------------------------
+
+
+class Quantisation(Value):
+    """Hold everything INT8 needs as numbers: the range of each tensor, and the nodes left in float."""
+
+    ranges: dict[str, tuple[float, float]]
+    float_nodes: list[str]
+    reduce_range: bool
+
+
+class GroupDrop(Value):
+    """Report the drop of one group's accuracy against the dense file, with its one-sided bounds."""
+
+    group: str
+    before: float
+    after: float
+    drop: float
+    low: float
+    high: float
+
+
+class Candidate(Value):
+    """Report one step of the search: what was tried, how large its file is, and what it did to each group."""
+
+    step: str
+    widths: dict[str, int]
+    bytes: int
+    sha256: str
+    drops: list[GroupDrop]
+    kept: bool
+    why: str
+
+
+class CompactModel(Value):
+    """Describe one compact network; its weights lie in `<name>.safetensors`. No quantisation means float32."""
+
+    name: str
+    architecture: Architecture
+    quantisation: Quantisation | None
+    sha256: str
+    bytes: int
+
+
+class CompactInfo(Value):
+    """Hold the chosen compact network, the search that led to it, and baselines sent down the same road."""
+
+    source: str
+    model: CompactModel
+    frontier: list[Candidate]
+    baselines: list[CompactModel]
+
+
+@dataclass(frozen=True)
+class Compact(Record[CompactInfo]):
+    """Hold compact networks: `<name>.safetensors` each."""
+
+    kind: ClassVar[str] = "compact"
+    Info: ClassVar[type[Any]] = CompactInfo
+
+    def weights(self, name: str) -> Path:
+        """Return the weights file of a compact network."""
+        return self.folder / f"{name}.safetensors"
+
+
+# ---- Exported --------------------------------------------------------------------------------------------------------
+
+
+class Contract(Value):
+    """Say what goes into and comes out of a served file: raw uint8 NHWC pixels in, float32 logits (N, K) out."""
+
+    input: InputSpec
+    labels: list[str]
+    input_name: str = "images"
+    output_name: str = "logits"
+
+
+class Form(Value):
+    """Name one ONNX file: `role` says which network it is, `precision` how its weights are stored."""
+
+    name: str
+    role: Literal["compact", "dense", "baseline", "compact_baseline"]
+    precision: Literal["fp32", "int8"]
+    file: str
+    sha256: str
+    bytes: int
+
+
+class Rung(Value):
+    """Compare two forms of one network on held-out images; `limit` bounds `measured` from above or below."""
+
+    name: str
+    measure: Literal["max_abs_difference", "argmax_agreement"]
+    measured: float
+    limit: float
+    n: int
+
+
+class ExportedInfo(Value):
+    """List the ONNX files, which of them is served, and how well their numbers agree."""
+
+    contract: Contract
+    forms: list[Form]
+    served: str
+    ladder: list[Rung]
+
+    def form(self, name: str) -> Form:
+        """Return the form of that name."""
+        return next(f for f in self.forms if f.name == name)
+
+
+@dataclass(frozen=True)
+class Exported(Record[ExportedInfo]):
+    """Hold ONNX files."""
+
+    kind: ClassVar[str] = "exported"
+    Info: ClassVar[type[Any]] = ExportedInfo
+
+
+# ---- Verdict and Bundle ----------------------------------------------------------------------------------------------
+
+Outcome = Literal["passed", "failed", "undecided"]
+
+
+class Check(Value):
+    """Report one check: the inequality `bound relation limit` decides, `measured` is the point estimate."""
+
+    name: str
+    outcome: Outcome
+    measured: float | None
+    bound: float | None
+    relation: Literal["<=", ">=", ">", "=="]
+    limit: float | None
+    n: int
+    says: str
+
+
+class GroupScore(Value):
+    """Report one form's accuracy on one group with one-sided bounds; None where the group is empty."""
+
+    form: str
+    group: str
+    n: int
+    accuracy: float | None
+    low: float | None
+    high: float | None
+
+
+class VerdictInfo(Value):
+    """Hold the decision, every check behind it, and the group accuracies of every judged form."""
+
+    outcome: Outcome
+    checks: list[Check]
+    scores: list[GroupScore]
+    comparisons: list[Check]
+    judged: dict[str, str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Verdict(Record[VerdictInfo]):
+    """Hold a verdict about bytes: `judged` maps each form to the SHA-256 of what was run."""
+
+    kind: ClassVar[str] = "verdict"
+    Info: ClassVar[type[Any]] = VerdictInfo
+
+
+class BundleInfo(Value):
+    """Hold what a server needs to know: the file to serve, its contract, and the verdict on it."""
+
+    name: str
+    contract: Contract
+    forms: list[Form]
+    served: str
+    verdict: VerdictInfo
+    made_from: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Bundle(Record[BundleInfo]):
+    """Hold what is shipped: ONNX files, verdict, card and report."""
+
+    kind: ClassVar[str] = "bundle"
+    Info: ClassVar[type[Any]] = BundleInfo

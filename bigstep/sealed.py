@@ -1,0 +1,168 @@
+"""Folders of plain files that a manifest seals: written once, checked whenever they are read, never unpickled.
+
+A folder becomes a record when `seal` has written its `record.json` (what it says of itself) and, last of all,
+`manifest.json` (the SHA-256 of every file). Opening a record checks every hash.
+
+Clock readings and what is drawn from them (`UNDIGESTED`) are hashed against damage but left out of the digest, so that
+the same inputs give the same digest on every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bigstep.errors import RecordError
+
+FORMAT = 1
+WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
+UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "README.md"})
+REPAIR = "bigstep run CONFIG makes a damaged or missing record again"
+
+
+class Value(BaseModel):
+    """Be an immutable value that refuses unknown fields (abstract)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class FileEntry(Value):
+    """Name a file's content."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(Value):
+    """List what a sealed folder holds. `digest` names the content of every file but the undigested ones."""
+
+    format: int
+    kind: str
+    digest: str
+    files: dict[str, FileEntry]
+
+
+I = TypeVar("I", bound=Value)  # noqa: E741 - the usual one-letter name of a type parameter
+
+
+@dataclass(frozen=True)
+class Record(Generic[I]):
+    """Give read access to one sealed folder (abstract)."""
+
+    folder: Path
+    digest: str
+    info: I
+
+    kind: ClassVar[str]
+    Info: ClassVar[type[Any]]
+
+    @classmethod
+    def seal(cls, folder: Path, info: I) -> Self:
+        """Turn a folder of finished files into a record: drop scratch, write `record.json`, then the manifest."""
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        write_json(folder / "record.json", info.model_dump(mode="json"))
+        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        files = {name: _entry(folder / name) for name in names if name != "manifest.json"}
+        manifest = Manifest(format=FORMAT, kind=cls.kind, digest=_digest(cls.kind, files), files=files)
+        write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+        return cls(folder, manifest.digest, info)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read a record and check it against its manifest.
+
+        Raises:
+            RecordError: there is no record, its format is unknown, or a file is missing, altered or truncated.
+
+        """
+        manifest = read_manifest(folder)
+        if manifest.kind != cls.kind:
+            raise RecordError(f"{folder} holds another kind of record", got=manifest.kind, expected=cls.kind)
+        for name, entry in manifest.files.items():
+            check_file(folder / name, entry)
+        try:
+            info = cls.Info.model_validate_json((folder / "record.json").read_bytes())
+        except ValidationError as error:
+            raise RecordError(f"{folder / 'record.json'} cannot be read", got=error, do=REPAIR) from error
+        return cls(folder, manifest.digest, info)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Map one `.npy` file of the record into memory, read-only."""
+        array: NDArray[Any] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        return array
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON with sorted keys, flushed to the disk."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a record, without checking the files.
+
+    Raises:
+        RecordError: it is missing, unreadable, altered, or of a format this version does not know.
+
+    """
+    path = folder / "manifest.json"
+    try:
+        content = json.loads(path.read_bytes())
+        if content.get("format") != FORMAT:
+            raise RecordError(f"{path} has an unknown format", got=content.get("format"), expected=FORMAT, do=REPAIR)
+        manifest = Manifest.model_validate(content)
+    except FileNotFoundError:
+        raise RecordError(f"{folder} is no record", got="no manifest.json", do=REPAIR) from None
+    except (ValueError, AttributeError) as error:
+        raise RecordError(f"{path} cannot be read", got=error, do=REPAIR) from error
+    found = _digest(manifest.kind, manifest.files)
+    if found != manifest.digest:
+        raise RecordError(f"{path} was altered", got=found, expected=manifest.digest, do=REPAIR)
+    return manifest
+
+
+def check_file(path: Path, entry: FileEntry) -> None:
+    """Compare a file with its manifest entry.
+
+    Raises:
+        RecordError: it is missing, or its bytes are others; the message names the file and both hashes.
+
+    """
+    if not path.is_file():
+        raise RecordError(f"{path} is missing", expected=f"sha256 {entry.sha256}", do=REPAIR)
+    found = sha256(path)
+    if found != entry.sha256:
+        raise RecordError(
+            f"{path} was altered",
+            got=f"sha256 {found}, {path.stat().st_size} bytes",
+            expected=f"sha256 {entry.sha256}, {entry.bytes} bytes",
+            do=REPAIR,
+        )
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
+
+
+def _digest(kind: str, files: Mapping[str, FileEntry]) -> str:
+    lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in sorted(files) if n not in UNDIGESTED]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""The one way in which bigstep runs an ONNX file: to judge a compression step, to verify a release, and to serve it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from bigstep.errors import RecordError
+from bigstep.records import Contract
+
+PROVIDER = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Own one session, made from exactly the bytes whose SHA-256 it states."""
+
+    session: ort.InferenceSession
+    contract: Contract
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def open(cls, path: Path, contract: Contract, *, sha256: str | None = None, threads: int = 1) -> Predictor:
+        """Read an ONNX file once, check it, and make a session from the bytes that were checked.
+
+        Args:
+            path: the ONNX file; external data is not supported.
+            contract: shapes, labels, and names of input and output.
+            sha256: the hash the file must have; None accepts any.
+            threads: threads of one call, at least 1. Idle threads do not spin.
+
+        Raises:
+            RecordError: the file is missing, has another hash, is no ONNX model, or does not keep the contract.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RecordError(f"{path} cannot be read", got=error) from error
+        found = hashlib.sha256(content).hexdigest()
+        if sha256 is not None and found != sha256:
+            raise RecordError(f"{path} was altered", got=f"sha256 {found}", expected=f"sha256 {sha256}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            session = ort.InferenceSession(content, options, providers=[PROVIDER])
+        except Exception as error:  # onnxruntime raises a type of its own for every way to be broken
+            raise RecordError(f"{path} is no ONNX model that onnxruntime can load", got=error) from error
+        if session.get_providers()[0] != PROVIDER:  # onnxruntime falls back without an error
+            raise RecordError(f"{path} does not run where it should", got=session.get_providers(), expected=PROVIDER)
+        _check_contract(path, session, contract)
+        return cls(session, contract, found, len(content))
+
+    def predict(self, images_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of a batch.
+
+        Args:
+            images_NHWC: uint8, shape (N, height_px, width_px, channels), N >= 1.
+
+        Returns:
+            float32, shape (N, K). Values may be non-finite: whoever judges must look.
+        """
+        feed = {self.contract.input_name: np.ascontiguousarray(images_NHWC)}
+        logits: NDArray[np.float32] = self.session.run([self.contract.output_name], feed)[0]
+        return logits
+
+    def predict_all(self, images_NHWC: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float32]:
+        """Return the logits of any number of images, `batch` at a time."""
+        parts = [self.predict(images_NHWC[i : i + batch]) for i in range(0, len(images_NHWC), batch)]
+        return np.concatenate(parts)
+
+
+def _check_contract(path: Path, session: ort.InferenceSession, contract: Contract) -> None:
+    spec = contract.input
+    expected = {
+        "input": (contract.input_name, "tensor(uint8)", [spec.height_px, spec.width_px, spec.channels]),
+        "output": (contract.output_name, "tensor(float)", [len(contract.labels)]),
+    }
+    found = {
+        "input": [(i.name, i.type, list(i.shape[1:])) for i in session.get_inputs()],
+        "output": [(o.name, o.type, list(o.shape[1:])) for o in session.get_outputs()],
+    }
+    for side, wanted in expected.items():
+        if found[side] != [wanted]:
+            raise RecordError(f"{path} does not keep the {side} contract", got=found[side], expected=[wanted])
