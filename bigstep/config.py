@@ -132,7 +132,6 @@ def load(source: str, overrides: Iterable[str] = ()) -> Config:
 
     Raises:
         ConfigError: no such preset or file, no valid TOML, an unknown key, or a value out of range.
-
     """
     if source in PRESETS:
         values: dict[str, Any] = PRESETS[source]().model_dump()

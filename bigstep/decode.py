@@ -35,7 +35,6 @@ def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:
     Raises:
         NotAnImage: the bytes are in none of these formats.
         DataError: the file is truncated, damaged, or declares more than MAX_PIXELS pixels.
-
     """
     try:
         with warnings.catch_warnings():

@@ -21,7 +21,6 @@ class BigstepError(Exception):
         got: what was found.
         expected: what would have been right.
         do: the command or the edit that mends it.
-
     """
 
     exit_code = 2

@@ -35,7 +35,6 @@ def over_represented(
 
     Returns:
         Shape (classes, values).
-
     """
     counts = np.zeros((classes, values))
     np.add.at(counts, (labels_N, bias_N), 1)
@@ -52,7 +51,6 @@ def aligned_members(
     Args:
         bias_NA: one bias value per image and attribute, shape (N, A), A >= 1.
         aligned_AKB: for each attribute the table of `over_represented`.
-
     """
     per_attribute = [table[labels_N, bias_NA[:, a]] for a, table in enumerate(aligned_AKB)]
     aligned: NDArray[np.bool_] = np.logical_and.reduce(per_attribute)
@@ -73,7 +71,6 @@ def members(
     Args:
         aligned_N: the mask of aligned images, None where no bias attribute is known.
         values: `label` and each bias attribute in column order, with the names of its values.
-
     """
     nobody = np.zeros(len(labels_N), dtype=np.bool_)
     if name in (ALIGNED, CONFLICTING):

@@ -41,7 +41,6 @@ def effective_size(values_N: NDArray[np.float64], clusters_N: NDArray[np.int64])
     Args:
         values_N: any numbers, shape (N,).
         clusters_N: the cluster of each value, shape (N,).
-
     """
     n = len(values_N)
     _, index, sizes = np.unique(clusters_N, return_inverse=True, return_counts=True)
@@ -66,7 +65,6 @@ def accuracy_interval(correct_N: NDArray[np.bool_], clusters_N: NDArray[np.int64
         confidence: confidence of each one-sided bound, in (0.5, 1).
 
     Source: Wilson 1927, JASA 22(158).
-
     """
     n = effective_size(correct_N.astype(np.float64), clusters_N)
     p, z = float(correct_N.mean()), float(norm.ppf(confidence))
@@ -90,7 +88,6 @@ def drop_interval(
         confidence: confidence of each one-sided bound, in (0.5, 1).
 
     Source: Tango 1998, Statistics in Medicine 17(8), section 3.
-
     """
     change = before_N.astype(np.float64) - after_N.astype(np.float64)
     n = effective_size(change, clusters_N)
@@ -109,7 +106,6 @@ def detectable_drop(drop: Interval, discordance: float, confidence: float, power
     Args:
         drop: the measured drop; only its effective_n is used.
         discordance: share of images on which exactly one of the two models is right, in [0, 1].
-
     """
     z = float(norm.ppf(confidence) + norm.ppf(power))
     return z * sqrt(max(discordance, 1.0 / drop.effective_n) / drop.effective_n)

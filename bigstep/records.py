@@ -152,9 +152,11 @@ class Baseline(Value):
 
 
 class TrainedInfo(Value):
-    """Hold the learning-rate map and what was chosen from it."""
+    """Hold the learning-rate map, what was chosen from it, and the settings that fine-tuning needs again."""
 
     architecture: Architecture
+    batch_size: int
+    stop_loss: float
     chosen: str
     why: str
     at_edge: bool

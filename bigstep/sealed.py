@@ -83,7 +83,6 @@ class Record(Generic[I]):
 
         Raises:
             RecordError: there is no record, its format is unknown, or a file is missing, altered or truncated.
-
         """
         manifest = read_manifest(folder)
         if manifest.kind != cls.kind:
@@ -122,7 +121,6 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         RecordError: it is missing, unreadable, altered, or of a format this version does not know.
-
     """
     path = folder / "manifest.json"
     try:
@@ -145,7 +143,6 @@ def check_file(path: Path, entry: FileEntry) -> None:
 
     Raises:
         RecordError: it is missing, or its bytes are others; the message names the file and both hashes.
-
     """
     if not path.is_file():
         raise RecordError(f"{path} is missing", expected=f"sha256 {entry.sha256}", do=REPAIR)

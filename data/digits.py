@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits
 
 SIZE_PX = 16
 COLOUR_JITTER = 0.02  # standard deviation of one draw per image and channel, in units of full intensity
@@ -32,6 +33,12 @@ COLOURS = np.array(
 )
 
 
+def load() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the 1,797 digits of scikit-learn as uint8 (N, 16, 16) and their labels as int64 (N,)."""
+    embedded = load_digits()
+    return enlarge(embedded.images), embedded.target.astype(np.int64)
+
+
 def enlarge(digits_NHW: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Enlarge 8x8 digits of 0 to 16 to SIZE_PX x SIZE_PX of 0 to 255 by bilinear interpolation."""
     grey = np.rint(digits_NHW * (255 / 16)).astype(np.uint8)
@@ -44,7 +51,6 @@ def colour(grey_NHW: NDArray[np.uint8], bias_N: NDArray[np.int64], rng: np.rando
 
     Returns:
         uint8, shape (N, H, W, 3).
-
     """
     jitter = rng.normal(0.0, COLOUR_JITTER, size=(len(bias_N), 3))
     tint_NC = np.clip(COLOURS[bias_N] + jitter, 0.0, 1.0)
@@ -59,7 +65,6 @@ def biased_colours(labels_N: NDArray[np.int64], conflicting: float, rng: np.rand
     Args:
         labels_N: labels in 0..9.
         conflicting: share of images whose colour differs from the label, in [0, 1].
-
     """
     classes = len(COLOURS)
     bias = labels_N.copy()

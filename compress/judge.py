@@ -1,0 +1,57 @@
+"""What a compression step costs each group, read off the ONNX file that the step would ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigstep.errors import CompressError
+from bigstep.groups import ALIGNED, CONFLICTING
+from bigstep.intervals import drop_interval
+from bigstep.records import Contract, GroupDrop, Split
+from serve.predictor import Predictor
+
+CONFIDENCE = 0.95
+
+
+class Judge:
+    """Compare files with one dense file on the validation images, group by group."""
+
+    def __init__(self, split: Split, contract: Contract, dense_file: Path) -> None:
+        self.split = split
+        self.contract = contract
+        self.before = self._correct(dense_file)
+
+    def drops(self, file: Path) -> list[GroupDrop]:
+        """Return the drop of each group's accuracy from the dense file to this one.
+
+        Raises:
+            CompressError: the file returns logits that are not finite.
+        """
+        after = self._correct(file)
+        return [self._drop(name, mask, after) for name, mask in self._groups().items() if mask.any()]
+
+    def _drop(self, name: str, mask: NDArray[np.bool_], after: NDArray[np.bool_]) -> GroupDrop:
+        before = self.before[mask]
+        drop = drop_interval(before, after[mask], self.split.sources[mask], CONFIDENCE)
+        return GroupDrop(
+            group=name,
+            before=float(before.mean()),
+            after=float(after[mask].mean()),
+            drop=drop.estimate,
+            low=drop.low,
+            high=drop.high,
+        )
+
+    def _groups(self) -> dict[str, NDArray[np.bool_]]:
+        if self.split.aligned is None:
+            return {"all": np.ones(len(self.split.labels), dtype=np.bool_)}
+        return {ALIGNED: self.split.aligned, CONFLICTING: ~self.split.aligned}
+
+    def _correct(self, file: Path) -> NDArray[np.bool_]:
+        logits_NK = Predictor.open(file, self.contract).predict_all(self.split.images)
+        if not np.isfinite(logits_NK).all():
+            raise CompressError(f"{file.name} returns logits that are not finite", do="train at a smaller rate")
+        return np.equal(logits_NK.argmax(axis=1), self.split.labels)

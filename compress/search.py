@@ -1,0 +1,151 @@
+"""The search: quantise, then remove units step by step, and take back every step that costs a group too much."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bigstep.config import CompressConfig
+from bigstep.records import Architecture, Candidate, CompactModel, Contract, GroupDrop, Images, Quantisation, Recipe
+from bigstep.sealed import sha256
+from compress.judge import Judge
+from compress.prune import prune, scaled_widths
+from export import graph
+from train import networks, step
+
+log = logging.getLogger("bigstep.compress")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Hold a network on its way down, with the recipe it is fine-tuned by."""
+
+    model: nn.Sequential
+    architecture: Architecture
+    recipe: Recipe
+    seed: int
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Hold what every step needs: settings, images, device, and a folder for the files that are judged."""
+
+    config: CompressConfig
+    images: Images
+    contract: Contract
+    device: str
+    folder: Path
+    batch_size: int
+    stop_loss: float
+
+    def write(self, network: Network, name: str, *, int8: bool) -> tuple[Path, Quantisation | None]:
+        """Write the file that would ship this network, and the numbers that make it again."""
+        path = self.folder / f"{name}.fp32.onnx"
+        graph.write_float32(network.model, network.architecture, self.contract, path)
+        if not int8:
+            return path, None
+        calibration = self.images.split("train").images[: self.config.calibration_images]
+        ranges = graph.calibrate(path, self.contract, calibration)
+        quantisation = Quantisation(ranges=ranges, float_nodes=[], reduce_range=self.config.target_cpu == "generic")
+        quantised = self.folder / f"{name}.int8.onnx"
+        graph.write_int8(path, quantisation, quantised)
+        return quantised, quantisation
+
+    def shrink(self, network: Network, widths: dict[str, int]) -> Network | None:
+        """Prune to the given widths and fine-tune by the network's own recipe; None if that diverges."""
+        model, architecture = prune(network.model, network.architecture, widths)
+        if self.config.fine_tune_steps:
+            split = self.images.split("train")
+            x_NCHW = networks.normalise(split.images, architecture).to(self.device)
+            y_N = torch.tensor(split.labels.tolist(), device=self.device)
+            plan = step.Plan(network.recipe, self.batch_size, self.stop_loss, self.config.fine_tune_steps, network.seed)
+            run = step.fit(step.start(model.to(self.device), network.recipe), x_NCHW, y_N, plan)
+            if run.status in ("diverged", "collapsed"):
+                return None
+        return Network(model.cpu().eval(), architecture, network.recipe, network.seed)
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Hold the best network so far, as its file would ship it."""
+
+    network: Network
+    model: CompactModel
+
+
+def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
+    """Search for the smallest file whose every group stays within the margin of the dense float32 file.
+
+    The first step quantises; each further one prunes to the next share of the dense widths, fine-tunes and quantises.
+    Where INT8 costs too much the step is tried in float32. The search ends at the first share that fails in both.
+
+    Returns:
+        The network to ship (the dense one if no step is kept), and every step with its verdict on `validation`.
+    """
+    path, _ = shop.write(dense, "dense", int8=False)
+    judge = Judge(shop.images.split("validation"), shop.contract, path)
+    best = Shipped(dense, describe("compact", dense, path, None))
+    candidates: list[Candidate] = []
+    total = 1 + len(shop.config.keep_fractions)
+    for done, fraction in enumerate((1.0, *shop.config.keep_fractions), start=1):
+        step_name = "all units" if fraction == 1.0 else f"{fraction:.3g} of the units"
+        network = dense if fraction == 1.0 else shop.shrink(best.network, scaled_widths(dense.architecture, fraction))
+        tried = [] if network is None else _try(shop, judge, network, step_name, best.model.bytes)
+        candidates += [candidate for _, candidate in tried]
+        why = tried[-1][1].why if tried else "taken back: fine-tuning diverged"
+        log.info("%s: %s", step_name, why, extra={"done": done, "total": total})
+        if tried and tried[-1][1].kept:
+            best = tried[-1][0]
+        elif fraction < 1.0:
+            break
+    return best, candidates
+
+
+def describe(name: str, network: Network, path: Path, quantisation: Quantisation | None) -> CompactModel:
+    """Describe a network by the file that ships it."""
+    return CompactModel(
+        name=name,
+        architecture=network.architecture,
+        quantisation=quantisation,
+        sha256=sha256(path),
+        bytes=path.stat().st_size,
+    )
+
+
+def _try(
+    shop: Workshop, judge: Judge, network: Network, step_name: str, smallest: int
+) -> list[tuple[Shipped, Candidate]]:
+    """Judge a network as INT8 and, where that costs too much, as float32; the last entry is the one that counts."""
+    tried = []
+    for int8 in (True, False):
+        path, quantisation = shop.write(network, "candidate", int8=int8)
+        model = describe("compact", network, path, quantisation)
+        drops = judge.drops(path)
+        kept, why = _decide(drops, shop.config.margin, model.bytes, smallest)
+        candidate = Candidate(
+            step=f"{step_name}, {'INT8' if int8 else 'float32'}",
+            widths=network.architecture.widths,
+            bytes=model.bytes,
+            sha256=model.sha256,
+            drops=drops,
+            kept=kept,
+            why=why,
+        )
+        tried.append((Shipped(network, model), candidate))
+        if kept:
+            break
+    return tried
+
+
+def _decide(drops: list[GroupDrop], margin: float, size: int, smallest: int) -> tuple[bool, str]:
+    worst = max(drops, key=lambda d: d.high)
+    bound = f"{worst.group} may drop by up to {100 * worst.high:.1f} points"
+    if not worst.high <= margin:
+        return False, f"taken back: {bound}, more than {100 * margin:.1f}"
+    if size >= smallest:
+        return False, f"taken back: no smaller ({size} bytes, {smallest} before)"
+    return True, f"kept: {bound}, {size} bytes"

@@ -1,0 +1,72 @@
+"""Make the chosen network small without hurting a group: the public door of this folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from bigstep.config import CompressConfig
+from bigstep.records import Compact, CompactInfo, CompactModel, Contract, Images, Trained
+from bigstep.sealed import WORK
+from compress.search import Network, Shipped, Workshop, describe, search
+from train import networks, step
+
+log = logging.getLogger("bigstep.compress")
+
+
+def run(config: CompressConfig, images: Images, trained: Trained, *, device: str, out: Path) -> Compact:
+    """Search for the smallest network, then send the baselines down the same road.
+
+    A baseline is pruned through the same widths, fine-tuned by its own recipe for the same number of steps, and stored
+    in the same form. It is not searched for: the question is what the same compression does to it.
+
+    Args:
+        config: the section `compress` of the configuration.
+        images: training images fine-tune and calibrate, `validation` judges; test is not read.
+        trained: the chosen network and the baselines.
+        device: `cpu` or `cuda`, for fine-tuning.
+        out: an empty folder.
+
+    Raises:
+        TrainError: stored weights are not finite.
+        CompressError: a file that is judged returns logits that are not finite.
+    """
+    folder = out / WORK
+    folder.mkdir(exist_ok=True)
+    contract = Contract(input=images.info.input, labels=images.info.labels)
+    shop = Workshop(config, images, contract, device, folder, trained.info.batch_size, trained.info.stop_loss)
+    with step.one_thread():
+        best, frontier = search(shop, _network(trained, trained.info.chosen))
+        networks.save_weights(best.network.model, out / f"{best.model.name}.safetensors")
+        kept = [c.widths for c in frontier if c.kept]
+        baselines = _baselines(shop, trained, kept, best)
+    for shipped in baselines:
+        networks.save_weights(shipped.network.model, out / f"{shipped.model.name}.safetensors")
+    models: list[CompactModel] = [shipped.model for shipped in baselines]
+    info = CompactInfo(source=trained.info.chosen, model=best.model, frontier=frontier, baselines=models)
+    return Compact.seal(out, info)
+
+
+def _network(trained: Trained, name: str) -> Network:
+    trial = trained.info.trial(name)
+    model = networks.load_weights(trained.info.architecture, trained.weights(name))
+    return Network(model, trained.info.architecture, trial.recipe, trial.seed)
+
+
+def _baselines(shop: Workshop, trained: Trained, kept: list[dict[str, int]], best: Shipped) -> list[Shipped]:
+    """Compress every baseline that is another network than the chosen one, in the form of the shipped file."""
+    others = [b for b in trained.info.baselines if b.trial not in (None, trained.info.chosen)]
+    done: list[Shipped] = []
+    for position, baseline in enumerate(others, start=1):
+        assert baseline.trial is not None
+        network: Network | None = _network(trained, baseline.trial)
+        for widths in kept:
+            if network is not None and widths != network.architecture.widths:
+                network = shop.shrink(network, widths)
+        if network is None:
+            log.warning("%s cannot be compressed: its fine-tuning diverges", baseline.name)
+            continue
+        path, quantisation = shop.write(network, "baseline", int8=best.model.quantisation is not None)
+        done.append(Shipped(network, describe(baseline.name, network, path, quantisation)))
+        log.info("baseline %s compressed", baseline.name, extra={"done": position, "total": len(others)})
+    return done

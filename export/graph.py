@@ -1,0 +1,171 @@
+"""From an architecture and its weights to an ONNX file, in float32 and in INT8.
+
+Every file takes raw uint8 pixels (N, H, W, C) with a dynamic N and returns float32 logits (N, K); scaling and
+normalisation are inside. The same numbers give the same bytes: nothing of the build machine is left in a file.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir
+import torch
+from numpy.typing import NDArray
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import TensorData, TensorsData, create_calibrator, save_tensors_data
+from torch import Tensor, nn
+
+from bigstep.errors import ExportError
+from bigstep.records import Architecture, Contract, Quantisation
+
+OPSET = 20
+QUANTISED_OPS = ("Conv", "Gemm", "MatMul", "Relu")
+CALIBRATION_BATCH = 64
+
+
+class Deployable(nn.Module):
+    """Wrap a network of normalised images into one of raw pixels."""
+
+    def __init__(self, network: nn.Module, architecture: Architecture) -> None:
+        super().__init__()
+        std = torch.tensor(architecture.std).view(1, -1, 1, 1)
+        mean = torch.tensor(architecture.mean).view(1, -1, 1, 1)
+        self.network = network
+        self.register_buffer("scale", 1.0 / (255.0 * std))
+        self.register_buffer("shift", -mean / std)
+
+    def forward(self, images_NHWC: Tensor) -> Tensor:
+        """Return the logits (N, K) of uint8 pixels (N, H, W, C)."""
+        x_NCHW = images_NHWC.permute(0, 3, 1, 2).to(torch.float32)
+        logits_NK: Tensor = self.network(x_NCHW * self.scale + self.shift)
+        return logits_NK
+
+
+def write_float32(network: nn.Module, architecture: Architecture, contract: Contract, path: Path) -> None:
+    """Write a network as a float32 ONNX file.
+
+    Raises:
+        ExportError: PyTorch's exporter wrote a file that does not keep the contract.
+    """
+    spec = architecture.input
+    example = torch.zeros((2, spec.height_px, spec.width_px, spec.channels), dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            Deployable(network, architecture).eval(),
+            (example,),
+            input_names=[contract.input_name],
+            output_names=[contract.output_name],
+            dynamic_shapes=({0: "batch"},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model
+    ClearMetadataAndDocStringPass()(model)  # every node carries a stack trace with paths of the build machine
+    model.metadata_props.clear()
+    model.producer_version = None
+    model.graph.name = "bigstep"
+    proto = onnx_ir.to_proto(model)
+    _require_standard(proto, path)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def calibrate(float32_file: Path, contract: Contract, images_NHWC: NDArray[np.uint8]) -> dict[str, tuple[float, float]]:
+    """Return the smallest and largest value that each tensor of a float32 file takes over some images."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        calibrator = create_calibrator(
+            float32_file,
+            list(QUANTISED_OPS),
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+            providers=["CPUExecutionProvider"],
+        )
+        calibrator.collect_data(_Batches(contract.input_name, images_NHWC))
+        found = calibrator.compute_data()
+    return {name: (float(np.min(d.lowest)), float(np.max(d.highest))) for name, d in sorted(found.items())}
+
+
+def write_int8(float32_file: Path, quantisation: Quantisation, path: Path) -> None:
+    """Write a float32 file as INT8 for CPUs: uint8 activations, int8 weights per output channel, Q/DQ pairs.
+
+    Args:
+        float32_file: what `write_float32` wrote.
+        quantisation: the ranges of its tensors, the nodes left in float, and 7-bit or 8-bit weights.
+        path: the file to write.
+
+    Source: ONNX Runtime, "Quantize ONNX models", choice of parameters for x86 (U8S8; reduce_range without VNNI).
+    """
+    data = {
+        name: TensorData(lowest=np.array(low, dtype=np.float32), highest=np.array(high, dtype=np.float32))
+        for name, (low, high) in quantisation.ranges.items()
+    }
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        ranges = Path(folder) / "ranges.json"
+        save_tensors_data(TensorsData(CalibrationMethod.MinMax, data), ranges)
+        written = Path(folder) / "int8.onnx"
+        quantize_static(
+            float32_file,
+            written,
+            None,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED_OPS),
+            per_channel=True,
+            reduce_range=quantisation.reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(quantisation.float_nodes),
+            calibrate_method=CalibrationMethod.MinMax,
+            calibration_cache_path=ranges,
+        )
+        proto = onnx.load(written)
+    proto.producer_version = ""
+    del proto.metadata_props[:]
+    _require_standard(proto, path)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+class _Batches(CalibrationDataReader):
+    """Feed images to ONNX Runtime's calibration, a batch at a time."""
+
+    def __init__(self, input_name: str, images_NHWC: NDArray[np.uint8]) -> None:
+        starts = range(0, len(images_NHWC), CALIBRATION_BATCH)
+        self.batches = iter({input_name: np.array(images_NHWC[i : i + CALIBRATION_BATCH])} for i in starts)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        return next(self.batches, None)
+
+
+def _require_standard(proto: onnx.ModelProto, path: Path) -> None:
+    """Check what any runtime relies on: a valid graph, one known operator set, a batch axis with a name."""
+    onnx.checker.check_model(proto, full_check=True)
+    domains = {o.domain: o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")}
+    used = {node.domain for node in proto.graph.node}
+    if set(domains.values()) != {OPSET} or not used <= {"", "ai.onnx"}:
+        got = f"versions {domains}, domains used {sorted(used)}"
+        raise ExportError(f"{path} does not keep to standard operators", got=got, expected=f"opset {OPSET} alone")
+    for value in (*proto.graph.input, *proto.graph.output):
+        if not value.type.tensor_type.shape.dim[0].dim_param:
+            raise ExportError(f"{path}: the batch size of {value.name} was fixed", got=value.type, expected="dynamic")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what exporter and quantiser say about themselves; what they get wrong is checked afterwards."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

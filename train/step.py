@@ -1,0 +1,175 @@
+"""Mini-batch training to a stopping rule, noticing divergence and collapse, resumable to the same bits on a CPU.
+
+w <- w - rate * mean gradient of the cross entropy over a batch. The batch order of an epoch depends on seed and epoch
+alone, so a checkpoint at the end of an epoch needs no state of a random generator.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bigstep.records import Recipe, Status
+
+DIVERGED_LOSS = 5.0  # an epoch's mean loss above this multiple of chance, from the third epoch on
+COLLAPSE_LOSS = 0.98  # epochs that stay above this multiple of chance ...
+COLLAPSE_EPOCHS = 5  # ... for this long, with outputs that no longer depend on the image
+CONSTANT_LOGITS = 1e-3  # standard deviation over images below which outputs do not depend on the image
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how to train: optimiser, images per step, and when to stop.
+
+    `stop_loss` is the mean cross entropy (nats) on the whole training set at which a run counts as fitted.
+    """
+
+    recipe: Recipe
+    batch_size: int
+    stop_loss: float
+    max_steps: int
+    seed: int
+
+
+@dataclass
+class Run:
+    """Hold the state of one training run between epochs. `curve` has (steps, mean batch loss) of each epoch."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    steps: int = 0
+    status: Status | None = None
+    train_loss: float | None = None
+    high_epochs: int = 0
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+
+def start(model: nn.Module, recipe: Recipe) -> Run:
+    """Begin a run at the model's present weights."""
+    if recipe.optimizer == "adam":
+        return Run(model, torch.optim.Adam(model.parameters(), lr=recipe.rate))
+    return Run(model, torch.optim.SGD(model.parameters(), lr=recipe.rate, momentum=recipe.momentum))
+
+
+def fit(run: Run, x_NCHW: Tensor, y_N: Tensor, plan: Plan, after_epoch: Callable[[Run], None] = lambda _: None) -> Run:
+    """Train until the stopping rule, the step budget, divergence or collapse; sets `run.status`.
+
+    Args:
+        run: a fresh or a resumed run; it is changed in place.
+        x_NCHW: normalised float32 images on the model's device.
+        y_N: int64 labels on the same device.
+        plan: the settings.
+        after_epoch: called after each epoch that does not end the run, for checkpoints.
+    """
+    chance = math.log(int(y_N.max()) + 1)
+    while run.status is None:
+        loss = _epoch(run, x_NCHW, y_N, plan)
+        run.curve.append((run.steps, loss))
+        run.status = _status(run, loss / chance, x_NCHW, y_N, plan)
+        if run.status is None:
+            after_epoch(run)
+    return run
+
+
+def mean_loss(model: nn.Module, x_NCHW: Tensor, y_N: Tensor) -> float:
+    """Return the mean cross entropy in nats over all images."""
+    return float(cross_entropy(predict(model, x_NCHW), y_N))
+
+
+def predict(model: nn.Module, x_NCHW: Tensor, batch: int = 1024) -> Tensor:
+    """Return the logits (N, K) of normalised images in evaluation mode."""
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        logits = torch.cat([model(x_NCHW[i : i + batch]) for i in range(0, len(x_NCHW), batch)])
+    model.train(training)
+    return logits
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one CPU thread, so that sums are added in the same order on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def save_checkpoint(run: Run, path: Path) -> None:
+    """Write everything that `load_checkpoint` needs, replacing an older checkpoint at once."""
+    tensors = {f"model.{name}": t for name, t in run.model.state_dict().items()}
+    for index, state in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
+    counters = {"epoch": run.epoch, "steps": run.steps, "high_epochs": run.high_epochs, "curve": run.curve}
+    written = path.with_suffix(".tmp")
+    save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, written, {"run": json.dumps(counters)})
+    written.replace(path)
+
+
+def load_checkpoint(run: Run, path: Path) -> None:
+    """Set a fresh run to the state of a checkpoint of the same model and recipe."""
+    model: dict[str, Tensor] = {}
+    optimizer: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        counters: dict[str, Any] = json.loads(file.metadata()["run"])
+        for key in file.keys():  # noqa: SIM118 - this object has keys() but is no mapping
+            kind, _, name = key.partition(".")
+            if kind == "model":
+                model[name] = file.get_tensor(key)
+            else:
+                index, _, entry = name.partition(".")
+                optimizer.setdefault(int(index), {})[entry] = file.get_tensor(key)
+    run.model.load_state_dict(model, strict=True)
+    run.optimizer.load_state_dict({"state": optimizer, "param_groups": run.optimizer.state_dict()["param_groups"]})
+    run.epoch, run.steps, run.high_epochs = counters["epoch"], counters["steps"], counters["high_epochs"]
+    run.curve = [(steps, loss) for steps, loss in counters["curve"]]
+
+
+def _epoch(run: Run, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> float:
+    """Train for one epoch, or to the step budget, and return the mean loss of its batches."""
+    order = torch.from_numpy(np.random.default_rng([plan.seed, run.epoch]).permutation(len(y_N))).to(y_N.device)
+    run.model.train()
+    total, seen = torch.zeros((), device=y_N.device), 0
+    for batch in order.split(plan.batch_size):
+        if run.steps == plan.max_steps:
+            break
+        run.optimizer.zero_grad(set_to_none=True)
+        loss = cross_entropy(run.model(x_NCHW[batch]), y_N[batch])
+        loss.backward()
+        run.optimizer.step()
+        total += loss.detach() * len(batch)
+        run.steps, seen = run.steps + 1, seen + len(batch)
+    run.epoch += 1
+    return float(total) / max(seen, 1)
+
+
+def _status(run: Run, relative_loss: float, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> Status | None:
+    """Decide whether a run is over; `relative_loss` is the epoch's loss in multiples of chance."""
+    last = run.curve[-1][1]
+    if not math.isfinite(last) or (run.epoch >= 3 and relative_loss > DIVERGED_LOSS):
+        return "diverged"
+    out_of_steps = run.steps >= plan.max_steps
+    # Batches are seen while the weights still move, so only a full pass decides; it is made when it may succeed.
+    if last <= 2 * plan.stop_loss or out_of_steps:
+        run.train_loss = mean_loss(run.model, x_NCHW, y_N)
+        if run.train_loss <= plan.stop_loss:
+            return "fitted"
+    run.high_epochs = run.high_epochs + 1 if relative_loss >= COLLAPSE_LOSS else 0
+    if run.high_epochs >= COLLAPSE_EPOCHS and float(predict(run.model, x_NCHW).std(dim=0).max()) < CONSTANT_LOGITS:
+        return "collapsed"
+    return "unfitted" if out_of_steps else None

@@ -1,0 +1,57 @@
+"""Trials side by side: one process per core with one thread each, or one after the other on a GPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+import torch
+
+from bigstep.records import Trial
+from train.trial import Bench, Job, run_trial
+
+_bench: Bench  # set once in each worker, so that the images travel once
+
+
+def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
+    """Run every job and yield its trial as it finishes. Results do not depend on the number of processes."""
+    processes = min(len(os.sched_getaffinity(0)), len(jobs))
+    if bench.device != "cpu" or processes <= 1:
+        _run_here = (run_trial(bench, job) for job in jobs)
+        yield from _run_here
+        return
+    context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang in its thread pools
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(bench, os.getpid()))
+    try:
+        for future in as_completed([pool.submit(_work, job) for job in jobs]):
+            yield future.result()
+    except BaseException:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(bench: Bench, parent: int) -> None:
+    global _bench
+    _bench = bench
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops its workers
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, so that a killed run leaves nobody writing into its folder."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _work(job: Job) -> Trial:
+    return run_trial(_bench, job)
