@@ -1,0 +1,144 @@
+"""The command line. A stage is imported inside its command, so that `--help` needs neither torch nor onnxruntime."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from bigstep import config as configuration
+from bigstep.errors import BigstepError, ConfigError
+
+app = typer.Typer(
+    name="bigstep",
+    help="Train an image classifier with large steps, make it small, prove what it does, serve it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+EXIT = {"passed": 0, "failed": 1, "undecided": 3}
+INTERNAL_ERROR = 4
+USER_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR}
+
+Source = Annotated[str, typer.Argument(metavar="CONFIG", help="a TOML file, or a preset: digits, tiny")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one setting")]
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="where records and reports go [runs/<name>]")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="the file to write")] = Path("bigstep.toml"),
+    preset: Annotated[str, typer.Option(help="the preset to start from: digits, tiny")] = "digits",
+) -> None:
+    """Write a commented configuration."""
+    if preset not in configuration.PRESETS:
+        raise ConfigError("no such preset", got=preset, expected=", ".join(configuration.PRESETS))
+    config = configuration.PRESETS[preset]().model_copy(update={"name": path.stem})
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(configuration.to_toml(config))
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already", do="give another path, or remove it first") from None
+    typer.echo(f"wrote {path}; next: bigstep run {shlex.quote(str(path))}")
+
+
+@app.command()
+def run(
+    source: Source = "bigstep.toml",
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    run_dir: RunDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and write nothing")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run all stages, and exit with the verdict: 0 passed, 1 failed, 3 cannot tell."""
+    _run(source, overrides, run_dir, "verify", dry_run=dry_run, as_json=as_json)
+
+
+def _add_stage_command(stage: str, text: str) -> None:
+    def command(
+        source: Source,
+        overrides: Overrides = [],  # noqa: B006 - typer copies it
+        run_dir: RunDir = None,
+        as_json: Json = False,
+    ) -> None:
+        _run(source, overrides, run_dir, stage, dry_run=False, as_json=as_json)
+
+    app.command(stage, help=text)(command)
+
+
+for _stage, _text in {
+    "data": "Build the images.",
+    "train": "Build the images and train over the grid of learning rates.",
+    "compress": "Run all stages up to compression.",
+    "export": "Run all stages up to the ONNX files.",
+    "verify": "Run all stages; the same as run.",
+}.items():
+    _add_stage_command(_stage, _text)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="a bundle folder, like runs/digits/bundle")],
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on", min=0, max=65535)] = 8000,
+) -> None:
+    """Serve a bundle over HTTP; refuses bytes without a passing verdict."""
+    from serve.app import serve as serve_bundle
+
+    serve_bundle(bundle, host=host, port=port)
+
+
+def main() -> NoReturn:
+    """Run the command line and turn what goes wrong into one message and an exit code."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # worker processes must not import from the working directory either
+    try:
+        app()
+    except BigstepError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the next run goes on from here", 130)
+    except OSError as error:
+        if error.errno not in USER_ERRNOS:
+            raise
+        _fail(f"{error.filename or 'a file'} cannot be used\n  got:      {error.strerror}", 2)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(code)
+
+
+def _run(
+    source: str, overrides: list[str], run_dir: Path | None, until: str, *, dry_run: bool, as_json: bool
+) -> NoReturn:
+    from bigstep import pipeline, progress, summary
+
+    config = configuration.load(source, overrides)
+    folder = run_dir or Path("runs") / config.name
+    if dry_run:
+        steps = pipeline.dry_run(config, folder, until)
+        _print(summary.dry_run_json(steps) if as_json else summary.dry_run_text(steps))
+        sys.exit(0)
+    with progress.shown():
+        records = pipeline.run(config, folder, until)
+    if until != "verify":
+        _print(summary.stage_json(records, until) if as_json else summary.stage_text(records, until))
+        sys.exit(0)
+    outcome = summary.read(records, folder)
+    if as_json:
+        _print(outcome.as_json())
+    else:
+        outcome.show()
+    sys.exit(EXIT[outcome.verdict])
+
+
+def _print(value: Any) -> None:
+    typer.echo(value if isinstance(value, str) else json.dumps(value, indent=1))

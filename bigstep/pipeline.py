@@ -1,0 +1,207 @@
+"""The pipeline: five stages in order, each a function of its section and of records, skipped when nothing changed."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigstep.config import Config, to_toml
+from bigstep.errors import ConfigError, RecordError
+from bigstep.records import Bundle, BundleInfo, Compact, Exported, Images, Trained, Verdict
+from bigstep.sealed import Record
+from bigstep.store import Store, code_digest, make_key, replace_folder, versions
+
+log = logging.getLogger("bigstep")
+SHARED = tuple(f"bigstep/{m}.py" for m in ("records", "sealed", "errors", "groups", "intervals", "decode"))
+RUNTIME = ("numpy", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Describe a stage: the record it makes, the stages it reads, and what its result depends on."""
+
+    name: str
+    makes: type[Record[Any]]
+    reads: tuple[str, ...]
+    code: tuple[str, ...]
+    packages: tuple[str, ...]
+    on_device: bool = False
+    resumes: bool = False
+
+
+GRAPH = ("export/graph.py", "serve/predictor.py")
+TORCH = (*RUNTIME, "torch", "safetensors", "onnx", "onnxscript")
+STAGES = (
+    Stage("data", Images, (), ("data",), ("numpy", "Pillow", "scikit-learn")),
+    Stage("train", Trained, ("data",), ("train",), ("numpy", "torch", "safetensors"), on_device=True, resumes=True),
+    Stage(
+        "compress",
+        Compact,
+        ("data", "train"),
+        ("compress", "train", *GRAPH),
+        (*TORCH, "torch-pruning", "scipy"),
+        on_device=True,
+    ),
+    Stage("export", Exported, ("data", "train", "compress"), ("export", "train", "serve/predictor.py"), TORCH),
+    Stage(
+        "verify",
+        Verdict,
+        ("data", "compress", "export"),
+        ("verify", "serve/predictor.py", "serve/bench.py"),
+        (*RUNTIME, "scipy"),
+    ),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Say what a dry run found: `reuse`, `resume` or `run`."""
+
+    stage: str
+    action: str
+    record: str
+
+
+def run(config: Config, folder: Path, until: str = "verify") -> dict[str, Record[Any]]:
+    """Run the stages up to and including one of them, reusing every record whose key is unchanged.
+
+    Returns:
+        The records by stage name; after `verify` also `bundle`.
+    """
+    store = Store(folder)
+    with store.locked():
+        (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        device = resolve_device(config.device)
+        records: dict[str, Record[Any]] = {}
+        for stage in STAGES[: NAMES.index(until) + 1]:
+            records[stage.name] = _run_stage(store, stage, config, records, device)
+        if until == "verify":
+            records["bundle"] = _bundle(store, config, records)
+        return records
+
+
+def dry_run(config: Config, folder: Path, until: str = "verify") -> list[Step]:
+    """Say for every stage whether it would be reused, resumed or run; nothing is written."""
+    store = Store(folder)
+    device = resolve_device(config.device)
+    records: dict[str, Record[Any]] = {}
+    steps = []
+    for stage in STAGES[: NAMES.index(until) + 1]:
+        found, action = None, "run"
+        if all(name in records for name in stage.reads):
+            key = _key(stage, config, records, device)
+            found = store.find(stage.makes, key)
+            begun = (folder / "partial" / f"{stage.name}-{key[:16]}").is_dir()
+            action = "reuse" if found else "resume" if begun and stage.resumes else "run"
+        if found:
+            records[stage.name] = found
+        steps.append(Step(stage.name, action, f"{found.kind}-{found.digest[:16]}" if found else ""))
+    return steps
+
+
+def resolve_device(device: str) -> str:
+    """Return `cpu` or `cuda`; `auto` takes a GPU that PyTorch can use.
+
+    Raises:
+        ConfigError: `cuda` was asked for and there is none.
+    """
+    if device == "cpu":
+        return "cpu"
+    usable = False
+    try:
+        ctypes.CDLL("libcuda.so.1")  # importing torch takes seconds, and without a driver the answer is known
+        usable = bool(importlib.import_module("torch").cuda.is_available())
+    except OSError:
+        pass
+    if device == "cuda" and not usable:
+        raise ConfigError("device = cuda, but PyTorch finds no GPU here", do="--set device=cpu, or install a driver")
+    return "cuda" if usable else "cpu"
+
+
+def _run_stage(store: Store, stage: Stage, config: Config, records: dict[str, Record[Any]], device: str) -> Record[Any]:
+    key = _key(stage, config, records, device)
+    found = store.find(stage.makes, key)
+    if found:
+        log.info("%s: unchanged", stage.name)
+        return found
+    log.info("%s: running", stage.name)
+    out = store.partial(stage.name, key)
+    if not stage.resumes:
+        shutil.rmtree(out)
+        out.mkdir()
+    inputs = [records[name] for name in stage.reads]
+    extra = {"device": device} if stage.on_device else {}
+    made: Record[Any] = importlib.import_module(f"{stage.name}.stage").run(
+        getattr(config, stage.name), *inputs, **extra, out=out
+    )
+    return store.publish(made, key)
+
+
+def _key(stage: Stage, config: Config, records: dict[str, Record[Any]], device: str) -> str:
+    return make_key(
+        {
+            "stage": stage.name,
+            "config": getattr(config, stage.name).model_dump(mode="json"),
+            "inputs": {name: records[name].digest for name in stage.reads},
+            "code": code_digest((*stage.code, *SHARED)),
+            "versions": versions(stage.packages),
+            "device": device if stage.on_device else None,
+        }
+    )
+
+
+def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bundle:
+    """Put together what is shipped, and draw the report beside it; keep the present bundle if it is the same."""
+    place = store.folder / "bundle"
+    made_from = {name: records[name].digest for name in NAMES}
+    made_from["report"] = code_digest(("verify",))
+    present = _open_bundle(place)
+    if present and present.info.made_from == made_from and present.info.name == config.name:
+        return present
+    exported, verdict = records["export"], records["verify"]
+    assert isinstance(exported, Exported)
+    assert isinstance(verdict, Verdict)
+    out = store.partial("bundle", verdict.digest)
+    shutil.rmtree(out)
+    out.mkdir()
+    forms = [form for form in exported.info.forms if form.role == "compact"]
+    for form in forms:
+        shutil.copyfile(exported.folder / form.file, out / form.file)
+    shutil.copyfile(verdict.folder / "measured.json", out / "measured.json")
+    importlib.import_module("verify.report").write(
+        out,
+        bundle_name=config.name,
+        images=records["data"],
+        trained=records["train"],
+        compact=records["compress"],
+        exported=exported,
+        verdict=verdict,
+    )
+    info = BundleInfo(
+        name=config.name,
+        contract=exported.info.contract,
+        forms=forms,
+        served=exported.info.served,
+        verdict=verdict.info,
+        made_from=made_from,
+    )
+    bundle = Bundle.seal(out, info)
+    replace_folder(out, place)
+    for name in ("report.html", "report.md"):
+        shutil.copyfile(place / name, store.folder / name)
+    return Bundle(place, bundle.digest, bundle.info)
+
+
+def _open_bundle(place: Path) -> Bundle | None:
+    try:
+        return Bundle.open(place)
+    except RecordError as error:
+        if place.exists():
+            log.warning("%s\n  it is made again", error)
+        return None

@@ -1,0 +1,122 @@
+"""The run folder: finished records by content, the keys that led to them, and one lock.
+
+runs/<name>/records/<kind>-<digest>/   finished records, never changed
+            keys/<key>.json            which record a stage made from which inputs, settings, code and versions
+            partial/<stage>-<key>/     what an interrupted stage goes on from
+            bundle/  report.html       what a person wants
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bigstep.errors import ConfigError, RecordError
+from bigstep.sealed import Record, write_json
+
+log = logging.getLogger("bigstep")
+R = TypeVar("R", bound=Record[Any])
+SHORT = 16  # characters of a hash in a folder name; the full one is in the manifest and is checked
+
+
+class Store:
+    """Read and write one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder for this process.
+
+        Raises:
+            ConfigError: another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise ConfigError(
+                    f"{self.folder} is in use", got=f"process {file.read().strip()}", do="wait, or give --run-dir"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def find(self, kind: type[R], key: str) -> R | None:
+        """Return the record made under a key, or None if there is none or it is damaged."""
+        path = self.folder / "keys" / f"{key}.json"
+        if not path.is_file():
+            return None
+        try:
+            return kind.open(self.folder / "records" / json.loads(path.read_bytes())["record"])
+        except (RecordError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s\n  it is made again", error)
+            return None
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Return the folder in which a stage works; what an interrupted run left there stays."""
+        folder = self.folder / "partial" / f"{stage}-{key[:SHORT]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def publish(self, record: R, key: str) -> R:
+        """Move a sealed record to its place at once, then note its key."""
+        name = f"{record.kind}-{record.digest[:SHORT]}"
+        place = self.folder / "records" / name
+        place.parent.mkdir(exist_ok=True)
+        replace_folder(record.folder, place)
+        keys = self.folder / "keys"
+        keys.mkdir(exist_ok=True)
+        written = keys / f"{key}.tmp"
+        write_json(written, {"record": name, "digest": record.digest})
+        written.replace(keys / f"{key}.json")
+        return type(record)(place, record.digest, record.info)
+
+
+def replace_folder(source: Path, place: Path) -> None:
+    """Rename a folder to its place; an older folder there is moved aside first and then removed."""
+    aside = place.with_name(f".{place.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if place.exists():
+        place.rename(aside)
+    source.rename(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def make_key(parts: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything that decides a stage's output."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest(sources: Sequence[str]) -> str:
+    """Return the SHA-256 of folders and files of our own code, named relative to the installed root."""
+    root = Path(__file__).parent.parent
+    found = {root / source for source in sources}
+    files = sorted(f for path in found for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        if "__pycache__" not in file.parts:
+            digest.update(
+                f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+            )
+    return digest.hexdigest()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python and of some installed packages."""
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **found}

@@ -1,0 +1,132 @@
+"""What the command line prints at the end: a short table, the verdict, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bigstep.pipeline import Step
+from bigstep.records import Exported, Form, Outcome, Trained, Verdict, VerdictInfo
+from bigstep.sealed import Record
+
+SIGNS = {"passed": "[green]PASSED[/]", "failed": "[red]FAILED[/]", "undecided": "[yellow]CANNOT TELL[/]"}
+CONSOLE_WIDTH = 100  # where the output is no terminal
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold one line of the table; accuracies and latency are None where they could not be measured."""
+
+    model: str
+    bytes: int
+    unbiased: float | None
+    aligned: float | None
+    conflicting: float | None
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Hold what the end of a run says."""
+
+    folder: Path
+    verdict: Outcome
+    rows: list[Row]
+    info: VerdictInfo
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as plain values."""
+        return {
+            "verdict": self.verdict,
+            "models": [vars(row) for row in self.rows],
+            "checks": [check.model_dump(mode="json") for check in self.info.checks],
+            "notes": self.info.notes,
+            "why_this_rate": self.why,
+            "bundle": str(self.folder / "bundle"),
+            "report": str(self.folder / "report.html"),
+        }
+
+    def show(self) -> None:
+        """Print the table, the verdict and the next commands."""
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=CONSOLE_WIDTH)
+        console.print(self._table())
+        for check in self.info.checks:
+            if check.outcome != "passed":
+                console.print(f"{SIGNS[check.outcome]} {check.name}: {check.says}", soft_wrap=True)
+        for note in self.info.notes:
+            console.print(f"Note: {note}", markup=False)
+        console.print(self.why, markup=False)
+        passed = sum(check.outcome == "passed" for check in self.info.checks)
+        console.print(f"\nVerdict: {SIGNS[self.verdict]}, {passed} of {len(self.info.checks)} checks passed")
+        console.print(f"Report:  {self.folder / 'report.html'}", soft_wrap=True)
+        if self.verdict == "passed":
+            bundle = shlex.quote(str(self.folder / "bundle"))
+            console.print(f"Serve:   .venv/bin/bigstep serve {bundle}", soft_wrap=True)
+            query = "curl --data-binary @digit.png -H 'Content-Type: image/png' http://127.0.0.1:8000/predict"
+            console.print(f"Query:   {query}", soft_wrap=True, markup=False)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("model")
+        for heading in ("bytes", "unbiased", "aligned", "conflicting", "ms"):
+            table.add_column(heading, justify="right")
+        for row in self.rows:
+            accuracies = [_percent(v) for v in (row.unbiased, row.aligned, row.conflicting)]
+            latency = "-" if row.latency_ms is None else f"{row.latency_ms:.3f}"
+            table.add_row(row.model, f"{row.bytes:,}", *accuracies, latency)
+        return table
+
+
+def read(records: dict[str, Record[Any]], folder: Path) -> Summary:
+    """Collect the summary from the records: the served file, the dense one, and every baseline."""
+    exported, verdict, trained = records["export"], records["verify"], records["train"]
+    assert isinstance(exported, Exported)
+    assert isinstance(verdict, Verdict)
+    assert isinstance(trained, Trained)
+    measured = json.loads((records["bundle"].folder / "measured.json").read_bytes())
+    shown = [f for f in exported.info.forms if f.name == exported.info.served or f.role in ("dense", "baseline")]
+    shown += [f for f in exported.info.forms if f.role == "compact_baseline" and f.precision == "int8"]
+    rows = [_row(form, verdict.info, measured) for form in shown]
+    return Summary(folder, verdict.info.outcome, rows, verdict.info, trained.info.why)
+
+
+def dry_run_text(steps: Sequence[Step]) -> str:
+    """Say for each stage what would happen."""
+    return "\n".join(f"{step.stage:<9} {step.action:<7} {step.record}".rstrip() for step in steps)
+
+
+def dry_run_json(steps: Sequence[Step]) -> list[dict[str, str]]:
+    """Say the same as plain values."""
+    return [vars(step) for step in steps]
+
+
+def stage_text(records: dict[str, Record[Any]], until: str) -> str:
+    """Say where the record of a single stage lies."""
+    record = records[until]
+    return f"{record.kind} {record.digest}\n{record.folder}"
+
+
+def stage_json(records: dict[str, Record[Any]], until: str) -> dict[str, str]:
+    """Say the same as plain values."""
+    record = records[until]
+    return {"kind": record.kind, "digest": record.digest, "folder": str(record.folder)}
+
+
+def _row(form: Form, verdict: VerdictInfo, measured: dict[str, Any]) -> Row:
+    found = {s.group: s.accuracy for s in verdict.scores if s.form == form.name}
+    latency = measured.get("latency", {}).get(form.name, {}).get("p50_ms")
+    return Row(form.name, form.bytes, found.get("unbiased"), found.get("aligned"), found.get("conflicting"), latency)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}%"
