@@ -38,7 +38,7 @@ class TrainConfig(Section):
     widths: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
         (256, 256, 256), description="units or channels of every hidden layer"
     )
-    batch_size: Count = Field(32, description="images per step")
+    batch_size: Count = Field(16, description="images per step")
     min_rate: Positive = Field(0.01, description="smallest learning rate of the logarithmic grid")
     max_rate: Positive = Field(1.0, description="largest learning rate of the grid; it should diverge")
     num_rates: Count = Field(9, description="number of rates in the grid")

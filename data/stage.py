@@ -39,7 +39,7 @@ def run(config: DataConfig, *, out: Path) -> Images:
             colours = np.tile(np.arange(10), len(index))
             index = np.repeat(index, 10)
         splits[name] = {
-            "images": digits.colour(grey[index], colours, rng),
+            "images": digits.colour(grey[index], colours),
             "labels": labels[index],
             "bias": colours[:, None],
             "ids": np.arange(len(index)),
@@ -48,7 +48,7 @@ def run(config: DataConfig, *, out: Path) -> Images:
     info = ImagesInfo(
         name="coloured digits",
         labels=[str(label) for label in range(10)],
-        attributes={"colour": list(digits.COLOUR_NAMES)},
+        attributes={"colour": list(digits.HUES)},
         aligned={"colour": _aligned(splits["train"])},
         input=InputSpec(height_px=digits.SIZE_PX, width_px=digits.SIZE_PX),
         counts={name: len(arrays["labels"]) for name, arrays in splits.items()},

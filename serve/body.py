@@ -1,0 +1,133 @@
+"""From the body of a request to pixels: an image file, raw pixels, or a form with several files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import Request
+from numpy.typing import NDArray
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from bigstep.decode import NotAnImage, decode
+from bigstep.errors import DataError
+from bigstep.records import InputSpec
+from serve.limits import Limits, Refusal
+
+RAW = "application/octet-stream"
+FORM = "multipart/form-data"
+ACCEPTS = ("image/*", RAW, FORM)
+MAX_FORM_FIELDS = 16  # plain fields of a form are ignored; a browser may send a few
+
+
+@dataclass(frozen=True)
+class File:
+    """Hold one uploaded image file that is not decoded yet; `name` is how messages call it."""
+
+    name: str
+    content: bytes
+
+
+Upload = NDArray[np.uint8] | list[File]
+
+
+async def read_upload(request: Request, spec: InputSpec, limits: Limits) -> Upload:
+    """Read the body as its content type says: raw pixels as an array (N, H, W, C), or files to be decoded.
+
+    Raises:
+        Refusal: 415 for another content type, 400 for a body that breaks its format, 413 for too many images.
+
+    """
+    declared = request.headers.get("content-type", "")
+    kind = declared.partition(";")[0].strip().lower()
+    if kind == RAW:
+        return _raw_images(await request.body(), spec, limits)
+    if kind == FORM:
+        return await _form_files(request, limits)
+    if kind.startswith("image/"):
+        return [File("the body", _not_empty("the body", await request.body()))]
+    raise Refusal(
+        415,
+        "this content type is not accepted",
+        got=declared or "no Content-Type",
+        expected=", ".join(ACCEPTS),
+        do="curl --data-binary @digit.png -H 'Content-Type: image/png' URL",
+    )
+
+
+def decode_files(files: list[File], spec: InputSpec, deadline_s: float) -> NDArray[np.uint8]:
+    """Decode files to pixels (N, H, W, C), giving up when `deadline_s` on `time.monotonic` has passed.
+
+    Raises:
+        Refusal: 415 for content that is no image, 400 for a damaged image, 504 when it takes too long; the message
+            names the file.
+
+    """
+    images = []
+    for file in files:
+        if time.monotonic() >= deadline_s:
+            raise Refusal(504, "the deadline passed while the images were decoded", do="send fewer or smaller images")
+        try:
+            images.append(decode(file.content, spec))
+        except DataError as error:
+            status = 415 if isinstance(error, NotAnImage) else 400
+            what = f"{file.name}: {error.what}"
+            raise Refusal(status, what, got=error.got, expected=error.expected, do=error.do) from error
+    return np.stack(images)
+
+
+def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint8]:
+    shape = (spec.height_px, spec.width_px, spec.channels)
+    image_bytes = int(np.prod(shape))
+    num_images, rest = divmod(len(body), image_bytes)
+    if rest or not num_images:
+        dims = " x ".join(str(d) for d in shape)
+        expected = f"N x {image_bytes} bytes (uint8, N x {dims}, row by row), N at least 1"
+        raise Refusal(400, "the raw body does not hold whole images", got=f"{len(body)} bytes", expected=expected)
+    _check_count(num_images, limits)
+    return np.frombuffer(body, np.uint8).reshape(num_images, *shape)
+
+
+async def _form_files(request: Request, limits: Limits) -> list[File]:
+    parser = MultiPartParser(
+        request.headers,
+        request.stream(),
+        max_files=limits.max_images + 1,  # one more than allowed, to tell too many from malformed
+        max_fields=MAX_FORM_FIELDS,
+    )
+    parser.spool_max_size = limits.max_body_bytes + 1  # never to the disk: it may be read-only, the body is bounded
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            _check_count(limits.max_images + 1, limits)
+        raise Refusal(400, "the form cannot be read", got=error.message, expected=f"valid {FORM}") from error
+    try:
+        return await _files_of(form, limits)
+    finally:
+        await form.close()
+
+
+async def _files_of(form: FormData, limits: Limits) -> list[File]:
+    uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    _check_count(len(uploads), limits)
+    if not uploads:
+        expected = "one or several image files"
+        raise Refusal(400, "the form holds no file", got="no file", expected=expected, do="curl -F file=@digit.png URL")
+    names = [f"file {i} ({upload.filename!r})" for i, upload in enumerate(uploads, start=1)]
+    return [File(name, _not_empty(name, await upload.read())) for name, upload in zip(names, uploads, strict=True)]
+
+
+def _check_count(num_images: int, limits: Limits) -> None:
+    if num_images > limits.max_images:
+        got = f"{num_images} images" if num_images > limits.max_images + 1 else f"more than {limits.max_images} images"
+        expected = f"at most {limits.max_images}"
+        raise Refusal(413, "too many images in one request", got=got, expected=expected, do="send several requests")
+
+
+def _not_empty(name: str, content: bytes) -> bytes:
+    if not content:
+        raise Refusal(400, f"{name} is empty", got="0 bytes", expected="an image file")
+    return content

@@ -1,0 +1,140 @@
+"""What the server refuses, and how it says so: operating limits, refusals as JSON, and the guard on request bodies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bigstep.errors import BigstepError, ConfigError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bound what one server takes on. Each field is a flag of `bigstep serve`.
+
+    Attributes:
+        max_body_bytes: largest request body.
+        max_held_bytes: bodies of all unanswered requests together; bounds the memory that uploads can take.
+        max_images: most images in one request.
+        max_queue_images: most images waiting for the model; more are refused with 503 and Retry-After.
+        max_batch_images: most images in one call of the model.
+        request_timeout_s: time from the request's headers to its answer.
+        threads: threads of one call of the model.
+
+    Raises:
+        ConfigError: a limit is below 1, the timeout is not finite or not above 0, or a request that one limit allows
+            could never pass another.
+
+    """
+
+    max_body_bytes: int = 16 * MIB
+    max_held_bytes: int = 256 * MIB
+    max_images: int = 256
+    max_queue_images: int = 1024
+    max_batch_images: int = 32
+    request_timeout_s: float = 30.0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            allowed, expected = value >= 1, "at least 1"
+            if name == "request_timeout_s":
+                allowed, expected = 0 < value < inf, "a finite time above 0"
+            if not allowed:
+                raise ConfigError(f"{name} is out of range", got=value, expected=expected)
+        _require_order(self, "max_body_bytes", "max_held_bytes")
+        _require_order(self, "max_images", "max_queue_images")
+        _require_order(self, "max_batch_images", "max_queue_images")
+
+
+def _require_order(limits: Limits, small: str, large: str) -> None:
+    low, high = getattr(limits, small), getattr(limits, large)
+    if low > high:
+        raise ConfigError(f"{large} must be at least {small}", got=f"{high} and {low}", do=f"raise {large}")
+
+
+class Refusal(BigstepError):
+    """Answer a request with an HTTP error; the body is {"error": "what, got, expected, to do"}."""
+
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        *,
+        got: object = None,
+        expected: object = None,
+        do: str | None = None,
+        retry: bool = False,
+    ) -> None:
+        super().__init__(what, got=got, expected=expected, do=do)
+        self.status = status
+        self.headers = {"Retry-After": "1"} if retry else {}
+
+    def response(self) -> JSONResponse:
+        """Return the answer that tells the client."""
+        return JSONResponse({"error": one_line(self)}, self.status, self.headers)
+
+
+def one_line(error: BigstepError) -> str:
+    """Write an error on one line, for JSON."""
+    parts = [error.what]
+    parts += [f"got {error.got}"] if error.got is not None else []
+    parts += [f"expected {error.expected}"] if error.expected is not None else []
+    parts += [f"to do: {error.do}"] if error.do is not None else []
+    return "; ".join(parts)
+
+
+class BodyLimit:
+    """Refuse a body that is too large before it is read, or while it is read if its length was not declared.
+
+    An ASGI wrapper around the whole application, because Starlette's form parser has no limit for files. The
+    connection stays open: closing it while the client still sends would reset it, and the client would never see the
+    413. uvicorn drops the rest of the body as it arrives.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app = app
+        self.limits = limits
+        self.held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared[:18]) > self.limits.max_body_bytes:
+            await self._too_large(f"{declared[:18]} bytes").response()(scope, receive, send)
+            return
+        read_bytes = 0
+
+        async def receive_counted() -> Message:
+            nonlocal read_bytes
+            message = await receive()
+            size = len(message.get("body", b""))
+            if size:
+                read_bytes += size
+                self.held_bytes += size
+                self._check(read_bytes)
+            return message
+
+        try:
+            await self.app(scope, receive_counted, send)
+        finally:
+            self.held_bytes -= read_bytes
+
+    def _check(self, read_bytes: int) -> None:
+        if read_bytes > self.limits.max_body_bytes:
+            raise self._too_large(f"more than {self.limits.max_body_bytes} bytes")
+        if self.held_bytes > self.limits.max_held_bytes:
+            raise Refusal(503, "the server holds as many uploads as it can", do="send this one again", retry=True)
+
+    def _too_large(self, got: str) -> Refusal:
+        expected = f"at most {self.limits.max_body_bytes} bytes"
+        return Refusal(413, "the body is too large", got=got, expected=expected, do="send fewer or smaller images")

@@ -1,0 +1,68 @@
+"""Prometheus metrics of one server, in a registry of its own, so that several apps can live in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Hold what is measured; every name starts with `bigstep_`, but for the `process_` ones of the client library."""
+
+    def __init__(self, model: str, sha256: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        registry = self.registry
+        self.requests = Counter("bigstep_requests", "Answers of /predict by status code", ["code"], registry=registry)
+        self.seconds = Histogram(
+            "bigstep_request_seconds",
+            "Time from the headers of a /predict request to the end of its answer",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.batch_images = Histogram(
+            "bigstep_batch_images", "Images per call of the model", buckets=BATCH_BUCKETS, registry=registry
+        )
+        self.queue_images = Gauge("bigstep_queue_images", "Images that wait for the model", registry=registry)
+        info = Gauge("bigstep_model_info", "The model that is served; always 1", ["name", "sha256"], registry=registry)
+        info.labels(model, sha256).set(1)
+
+    def watch_queue(self, queued_images: Callable[[], int]) -> None:
+        """Read the length of the queue whenever the metrics are read."""
+        self.queue_images.set_function(queued_images)
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class Measured:
+    """Count and time the requests to one path, whatever answers them (an ASGI wrapper)."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, path: str) -> None:
+        self.app, self.metrics, self.path = app, metrics, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http" or scope["path"] != self.path:
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500  # an exception that nobody answers becomes a 500
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        finally:
+            self.metrics.requests.labels(str(status)).inc()
+            self.metrics.seconds.observe(time.perf_counter() - start)

@@ -1,0 +1,262 @@
+"""The HTTP application over a real ONNX model, without a network."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bigstep.errors import NoVerdict, RecordError
+from serve.app import create_app, open_bundle
+from serve.limits import Limits
+
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def http(bundle, client):
+    limits = Limits(max_body_bytes=20_000, max_images=40, max_batch_images=8)
+    with client(create_app(bundle, limits)) as started:
+        yield started
+
+
+# ---- models that fail ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_model_that_answers_no_number_gets_no_label(make_bundle, make_model, random_images, bad, client, refused):
+    with client(create_app(make_bundle(make_model(add=bad)))) as http:
+        answer = http.post("/predict", content=random_images(2).tobytes(), headers=RAW)
+    refused(answer, 500, "not finite", "2 of 2 images")
+
+
+def test_a_crash_of_the_model_is_a_500_and_the_next_request_works(bundle, random_images, client, refused):
+    body = random_images(1).tobytes()
+    app = create_app(bundle)
+    service = app.state.service
+    with client(app) as http:
+        works = service.batcher._predict
+        service.batcher._predict = lambda _: 1 / 0
+        refused(http.post("/predict", content=body, headers=RAW), 500, "division by zero")
+        service.batcher._predict = works
+        assert http.post("/predict", content=body, headers=RAW).status_code == 200
+        assert http.get("/health/live").status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_worker_is_noticed(bundle, random_images, client, refused):
+    app = create_app(bundle)
+    service = app.state.service
+
+    def die(images):
+        raise SystemExit
+
+    with client(app) as http:
+        service.batcher._predict = die
+        body = random_images(1).tobytes()
+        refused(http.post("/predict", content=body, headers=RAW), 503, "worker")
+        refused(http.get("/health/live"), 503, "worker thread died", "restart")
+        refused(http.get("/health/ready"), 503, "worker thread died")
+        refused(http.post("/predict", content=body, headers=RAW), 503, "worker")
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+def slowed(app, seconds):
+    """Make every call of the model take longer; return the list of the batch sizes it sees."""
+    batcher = app.state.service.batcher
+    works, sizes = batcher._predict, []
+
+    def predict(images):
+        sizes.append(len(images))
+        time.sleep(seconds)
+        return works(images)
+
+    batcher._predict = predict
+    return sizes
+
+
+def test_thirty_at_once_each_get_their_own_answer(
+    bundle, predictor, random_images, image_file, check_answer, client_of
+):
+    sets = [random_images(1 + i % 5, seed=i) for i in range(30)]
+
+    async def talk():
+        app = create_app(bundle, Limits(max_batch_images=8))
+        sizes = slowed(app, 0.005)
+        async with client_of(app) as http:
+            requests = []
+            for i, images in enumerate(sets):
+                if i % 2:
+                    files = [("file", ("x.png", image_file(image))) for image in images]
+                    requests.append(http.post("/predict", files=files))
+                else:
+                    requests.append(http.post("/predict", content=images.tobytes(), headers=RAW))
+            return await asyncio.gather(*requests), sizes[2:]  # the first two are the warm-up
+
+    answers, sizes = asyncio.run(talk())
+    for answer, images in zip(answers, sets, strict=True):
+        check_answer(answer, predictor, images)
+    assert sum(sizes) == sum(len(images) for images in sets)
+    assert max(sizes) == 8 and len(sizes) < 30
+
+
+def test_a_full_queue_says_when_to_come_back(bundle, random_images, refused, client_of):
+    body = random_images(4).tobytes()
+
+    async def talk():
+        app = create_app(bundle, Limits(max_images=4, max_batch_images=4, max_queue_images=8))
+        slowed(app, 0.05)
+        async with client_of(app) as http:
+            return await asyncio.gather(*[http.post("/predict", content=body, headers=RAW) for _ in range(12)])
+
+    answers = asyncio.run(talk())
+    codes = [answer.status_code for answer in answers]
+    assert 2 <= codes.count(200) <= 4 and codes.count(200) + codes.count(503) == 12
+    full = answers[codes.index(503)]
+    assert refused(full, 503, "queue is full").headers["Retry-After"] == "1"
+
+
+def test_a_deadline_is_a_504_and_what_is_late_never_reaches_the_model(bundle, random_images, refused, client_of):
+    body = random_images(1).tobytes()
+
+    async def talk():
+        app = create_app(bundle, Limits(request_timeout_s=0.1, max_batch_images=1))
+        async with client_of(app) as http:
+            sizes = slowed(app, 0.25)
+            answers = await asyncio.gather(*[http.post("/predict", content=body, headers=RAW) for _ in range(4)])
+            metrics = (await http.get("/metrics")).text
+        return answers, sizes, metrics
+
+    answers, sizes, metrics = asyncio.run(talk())
+    for answer in answers:
+        refused(answer, 504, "deadline")
+    assert sizes == [1]
+    assert 'bigstep_requests_total{code="504"} 4.0' in metrics and "bigstep_queue_images 0.0" in metrics
+
+
+# ---- what the server says of itself ----------------------------------------------------------------------------------
+
+
+def test_ready_only_between_warm_up_and_drain(bundle, random_images, client, refused):
+    app = create_app(bundle)
+    body = random_images(1).tobytes()
+    with client(app, started=False) as http:
+        refused(http.get("/health/ready"), 503, "starting")
+        assert http.get("/health/live").status_code == 200
+        refused(http.post("/predict", content=body, headers=RAW), 503, "starting")
+    with client(app) as http:
+        assert http.get("/health/ready").json() == {"status": "ready"}
+        app.state.service.drain()
+        refused(http.get("/health/ready"), 503, "draining")
+        assert http.get("/health/live").status_code == 200
+        assert refused(http.post("/predict", content=body, headers=RAW), 503).headers["Retry-After"] == "1"
+
+
+def test_model_states_the_contract(http, bundle):
+    answer = http.get("/model").json()
+    form = bundle.info.forms[0]
+    assert (answer["sha256"], answer["bytes"], answer["labels"]) == (form.sha256, form.bytes, ["cat", "dog", "emu"])
+    assert answer["input"]["shape"] == [None, 6, 4, 3]
+    assert (answer["input"]["dtype"], answer["input"]["layout"], answer["input"]["bytes_per_image"]) == (
+        "uint8",
+        "NHWC",
+        72,
+    )
+    assert answer["accepts"] == ["image/*", "application/octet-stream", "multipart/form-data"]
+    assert answer["verdict"]["outcome"] == "passed"
+    assert [g["group"] for g in answer["verdict"]["groups"]] == ["aligned", "conflicting", "label=emu"]
+    assert answer["limits"]["max_images"] == 40
+
+
+def test_metrics_count_by_code_and_batch(bundle, random_images, client):
+    with client(create_app(bundle, Limits(max_batch_images=4))) as http:
+        for count in (1, 6):
+            http.post("/predict", content=random_images(count).tobytes(), headers=RAW)
+        http.post("/predict", content=b"", headers=RAW)
+        http.get("/predict")
+        http.get("/model")
+        text = http.get("/metrics").text
+    for code, count in ((200, 2), (400, 1), (405, 1)):
+        assert f'bigstep_requests_total{{code="{code}"}} {count}.0' in text
+    assert "bigstep_request_seconds_count 4.0" in text
+    assert "bigstep_batch_images_count 3.0" in text and "bigstep_batch_images_sum 7.0" in text
+    assert "bigstep_queue_images 0.0" in text
+    assert f'bigstep_model_info{{name="pets",sha256="{bundle.info.forms[0].sha256}"}} 1.0' in text
+
+
+def test_openapi_describes_every_body(http):
+    post = http.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    assert set(post["requestBody"]["content"]) == set(http.get("/model").json()["accepts"])
+    assert {"200", "400", "413", "415", "500", "503", "504"} <= set(post["responses"])
+    example = post["responses"]["200"]["content"]["application/json"]["example"]
+    answer = http.post("/predict", content=bytes(72), headers=RAW).json()
+    assert set(example) == set(answer) and set(example["predictions"][0]) == set(answer["predictions"][0])
+    assert http.get("/docs").status_code == 200
+
+
+def test_the_page_needs_nothing_from_elsewhere(http):
+    answer = http.get("/")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "http://" not in answer.text and "https://" not in answer.text and "//cdn" not in answer.text
+
+
+def test_an_unknown_path_and_an_internal_error_speak_json(bundle, monkeypatch, client, refused):
+    app = create_app(bundle)
+    with client(app) as http:
+        refused(http.get("/nope"), 404, "/docs")
+        monkeypatch.setattr(app.state.service, "contract", None)
+        refused(http.post("/predict", content=bytes(72), headers=RAW), 500, "internal error")
+        assert 'code="500"} 1.0' in http.get("/metrics").text
+
+
+# ---- which bundles are served ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", ["failed", "undecided"])
+def test_a_bundle_without_a_passed_verdict_is_refused(make_bundle, model, outcome):
+    bundle = make_bundle(model, outcome=outcome)
+    for refuse in (lambda: open_bundle(bundle.folder), lambda: create_app(bundle)):
+        with pytest.raises(NoVerdict, match=outcome) as caught:
+            refuse()
+        assert caught.value.exit_code == 1 and caught.value.do
+
+
+@pytest.mark.parametrize("judged", [{}, {"compact-int8": "0" * 64}, {"dense-fp32": "0" * 64}])
+def test_a_verdict_on_other_bytes_is_refused(make_bundle, model, judged):
+    bundle = make_bundle(model, judged=judged)
+    for refuse in (lambda: open_bundle(bundle.folder), lambda: create_app(bundle)):
+        with pytest.raises(NoVerdict, match=r"model\.onnx") as caught:
+            refuse()
+        assert caught.value.exit_code == 1 and caught.value.do
+
+
+def test_one_flipped_byte_is_found_and_named(make_bundle, model):
+    bundle = make_bundle(model)
+    path = bundle.folder / "model.onnx"
+    flipped = bytearray(model)
+    flipped[len(model) // 2] ^= 1
+    path.write_bytes(flipped)
+    for refuse in (lambda: open_bundle(bundle.folder), lambda: create_app(bundle)):
+        with pytest.raises(RecordError, match=r"model\.onnx was altered") as caught:
+            refuse()
+        assert caught.value.exit_code == 2
+
+
+def test_a_bundle_without_the_form_it_serves_is_refused(make_bundle, model):
+    with pytest.raises(RecordError, match="does not hold the form"):
+        open_bundle(make_bundle(model, served="compact-fp32").folder)
+
+
+def test_a_good_bundle_is_opened(bundle):
+    assert json.loads(open_bundle(bundle.folder).info.model_dump_json())["name"] == "pets"
+
+
+def test_serving_needs_no_torch():
+    script = "import sys, serve.app, serve.bench; print([m for m in ('torch', 'onnx', 'train') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,214 @@
+"""Request bodies over a real ONNX model: those that are answered, and those that are refused."""
+
+import asyncio
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bigstep.decode import decode
+from serve.app import create_app
+from serve.limits import Limits
+
+PNG = {"Content-Type": "image/png"}
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def http(bundle, client):
+    limits = Limits(max_body_bytes=20_000, max_images=40, max_batch_images=8)
+    with client(create_app(bundle, limits)) as started:
+        yield started
+
+
+# ---- bodies that are answered ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9, 40])
+def test_raw_pixels(http, predictor, random_images, count, check_answer):
+    images = random_images(count, seed=count)
+    check_answer(http.post("/predict", content=images.tobytes(), headers=RAW), predictor, images)
+
+
+def test_answer_names_the_model(http, bundle, random_images):
+    answer = http.post("/predict", content=random_images(1).tobytes(), headers=RAW)
+    assert answer.json()["model"] == {"name": "pets", "sha256": bundle.info.forms[0].sha256}
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "IMAGE/JPEG; q=1", "image/whatever"])
+def test_the_bytes_decide_not_the_image_type(http, predictor, random_images, image_file, content_type, check_answer):
+    images = random_images(1)
+    answer = http.post("/predict", content=image_file(images[0]), headers={"Content-Type": content_type})
+    check_answer(answer, predictor, images)
+
+
+def test_a_form_keeps_the_order_of_its_files(http, predictor, random_images, image_file, check_answer):
+    images = random_images(5)
+    files = [("file", (f"{i}.png", image_file(image), "image/png")) for i, image in enumerate(images)]
+    check_answer(http.post("/predict", files=files, data={"note": "ignored"}), predictor, images)
+
+
+def exif_rotated():
+    photo = Image.fromarray(np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise: 6 wide, 4 high becomes 4 wide, 6 high
+    file = io.BytesIO()
+    photo.save(file, "PNG", exif=exif)
+    turned = np.asarray(photo.transpose(Image.Transpose.ROTATE_270))
+    return file.getvalue(), turned
+
+
+def test_exif_rotation_is_applied(http, predictor, check_answer):
+    content, turned = exif_rotated()
+    check_answer(http.post("/predict", content=content, headers=PNG), predictor, turned[None])
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGBA", "LA", "1", "I;16"])
+def test_other_modes_and_sizes_go_through_the_one_decoder(http, bundle, predictor, mode, check_answer):
+    picture = Image.linear_gradient("L").resize((31, 17))
+    picture = picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    images = decode(file.getvalue(), bundle.info.contract.input)[None]
+    assert images.shape == (1, 6, 4, 3)
+    check_answer(http.post("/predict", content=file.getvalue(), headers=PNG), predictor, images)
+
+
+# ---- bodies that are refused -----------------------------------------------------------------------------------------
+
+
+def test_text_named_png_is_no_image(http, refused):
+    files = {"file": ("digit.png", b"hello, I am text", "image/png")}
+    refused(http.post("/predict", files=files), 415, "'digit.png'", "not an image")
+    refused(http.post("/predict", content=b"<svg></svg>", headers={"Content-Type": "image/svg+xml"}), 415)
+
+
+def test_the_damaged_file_is_named(http, random_images, image_file, refused):
+    good = image_file(random_images(1)[0])
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    jpeg = image_file(noise, "JPEG")
+    refused(http.post("/predict", content=jpeg[: len(jpeg) // 2], headers={"Content-Type": "image/jpeg"}), 400)
+    files = [("file", ("good.png", good)), ("file", ("bad.jpg", jpeg[: len(jpeg) // 2]))]
+    refused(http.post("/predict", files=files), 400, "file 2 ('bad.jpg')")
+
+
+def test_a_tiny_file_that_declares_a_huge_picture_is_refused(http, refused):
+    file = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(file, "PNG", compress_level=9)
+    assert len(file.getvalue()) < 20_000
+    refused(http.post("/predict", content=file.getvalue(), headers=PNG), 400, "10000 x 10000")
+
+
+@pytest.mark.parametrize("count", [0, 1, 71, 73, 145])
+def test_raw_pixels_of_a_wrong_length(http, count, refused):
+    refused(
+        http.post("/predict", content=bytes(count), headers=RAW), 400, f"{count} bytes", "N x 72 bytes", "6 x 4 x 3"
+    )
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "", "text/plain", "application/json", "application/x-www-form-urlencoded"]
+)
+def test_other_content_types(http, content_type, refused):
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    refused(http.post("/predict", content=b"{}", headers=headers), 415, content_type or "no Content-Type", "image/*")
+
+
+def test_empty_bodies_and_forms(http, refused):
+    refused(http.post("/predict", content=b"", headers=PNG), 400, "empty")
+    refused(http.post("/predict", files={"file": ("a.png", b"")}), 400, "'a.png'", "empty")
+    refused(http.post("/predict", files={"note": (None, "text")}), 400, "no file")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"--x\r\n"),
+        ("multipart/form-data; boundary=x", b"nonsense"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n"),
+    ],
+)
+def test_malformed_forms(http, content_type, body, refused):
+    refused(http.post("/predict", content=body, headers={"Content-Type": content_type}), 400, "form")
+
+
+def test_too_many_images(http, random_images, image_file, refused):
+    refused(http.post("/predict", content=random_images(41).tobytes(), headers=RAW), 413, "at most 40")
+    files = [("file", (f"{i}.png", image_file(random_images(1)[0]))) for i in range(41)]
+    refused(http.post("/predict", files=files), 413, "at most 40")
+    refused(http.post("/predict", files=files + files[:9]), 413, "at most 40")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_other_methods(http, method):
+    answer = http.request(method, "/predict")
+    assert answer.status_code == 405 and answer.headers["Allow"] == "POST"
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread(bundle):
+    async def talk():
+        app = create_app(bundle, Limits(max_body_bytes=1000))
+        sent = []
+        scope = {
+            "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers":
+            [(b"content-type", b"image/png"), (b"content-length", b"1001")],
+        }  # fmt: skip
+
+        async def receive():
+            raise AssertionError("the body was read")
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+        return sent
+
+    sent = asyncio.run(talk())
+    assert sent[0]["status"] == 413 and b"1001 bytes" in sent[1]["body"]
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "multipart/form-data; boundary=x"])
+def test_an_undeclared_length_over_the_limit_stops_the_reading(bundle, content_type, refused, client_of):
+    read = 0
+
+    async def endless():
+        nonlocal read
+        yield b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+        while True:
+            read += 1
+            yield bytes(100)
+
+    async def talk():
+        app = create_app(bundle, Limits(max_body_bytes=5000))
+        async with client_of(app) as http:
+            return await http.post("/predict", content=endless(), headers={"Content-Type": content_type})
+
+    refused(asyncio.run(talk()), 413, "at most 5000 bytes")
+    assert read <= 51
+
+
+def test_uploads_together_are_bounded(bundle, refused, client_of):
+    """Two clients that never finish hold the allowance; a third is told to come back; then the two are let go."""
+
+    async def talk():
+        app = create_app(bundle, Limits(max_body_bytes=1000, max_held_bytes=1000, request_timeout_s=0.4))
+        go_on = asyncio.Event()
+
+        async def stuck():
+            yield bytes(450)
+            await go_on.wait()
+
+        async with client_of(app) as http:
+            slow = [asyncio.create_task(http.post("/predict", content=stuck(), headers=PNG)) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            third = await http.post("/predict", content=bytes(144), headers=RAW)
+            late = await asyncio.gather(*slow)
+            again = await http.post("/predict", content=bytes(144), headers=RAW)
+        return third, late, again
+
+    third, late, again = asyncio.run(talk())
+    assert refused(third, 503, "uploads").headers["Retry-After"] == "1"
+    for answer in late:
+        refused(answer, 408, "0.4 s")
+    assert again.status_code == 200

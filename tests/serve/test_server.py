@@ -1,0 +1,171 @@
+"""The real process: a port on 127.0.0.1, signals, exit codes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from bigstep.errors import ConfigError, NoVerdict
+from serve.app import serve
+from serve.limits import Limits
+from serve.server import bind, url
+
+RAW = {"Content-Type": "application/octet-stream"}
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+ONE_IMAGE = HEAD + b"Content-Type: application/octet-stream\r\nContent-Length: 72\r\n\r\n" + bytes(72)
+# A model slowed down on purpose, so that a signal surely arrives while a request is under way.
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from serve.app import serve
+from serve.limits import Limits
+from serve.predictor import Predictor
+works = Predictor.predict
+def slow(self, images):
+    time.sleep(float(sys.argv[2]))
+    return works(self, images)
+Predictor.predict = slow
+try:
+    serve(Path(sys.argv[1]), port=0, limits=Limits(max_body_bytes=1_000_000))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+class Process:
+    """Start a server in a process of its own, and wait for the line that says it is ready."""
+
+    def __init__(self, folder, slow_s=0.0):
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(folder), str(slow_s)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self.line = self.child.stdout.readline()
+        self.url = next((word for word in self.line.split() if word.startswith("http://")), None)
+
+
+@pytest.fixture
+def process(bundle):
+    started = []
+
+    def start(**options):
+        started.append(Process(bundle.folder, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.child.poll() is None:
+            one.child.kill()
+        one.child.communicate()
+
+
+def until(server, line):
+    """Wait until the server's metrics hold this line."""
+    end = time.monotonic() + 10
+    while line not in httpx.get(f"{server.url}/metrics").text.splitlines():
+        assert time.monotonic() < end, f"never saw {line}"
+        time.sleep(0.01)
+
+
+def connect(server):
+    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10)
+
+
+def test_announce_answer_and_drain(process, bundle):
+    server = process(slow_s=0.4)
+    assert "pets" in server.line and f"{server.url}/predict" in server.line and "curl" in server.line
+    assert httpx.get(f"{server.url}/health/ready").json() == {"status": "ready"}
+    with connect(server) as under_way:
+        under_way.sendall(ONE_IMAGE)
+        until(server, "bigstep_batch_images_count 1.0")  # the model runs now
+        server.child.send_signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: under_way.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and bundle.info.forms[0].sha256.encode() in answer
+    out, err = server.child.communicate(timeout=10)
+    assert (server.child.returncode, out, err) == (0, "", "")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.url)
+
+
+def test_large_bodies_clients_that_leave_and_an_interrupt(process):
+    server = process(slow_s=0.4)
+
+    # A declared length, a body without end: both are told 413, though they go on sending.
+    assert httpx.post(f"{server.url}/predict", content=bytes(3_000_000), headers=RAW).status_code == 413
+    with connect(server) as endless:
+        endless.sendall(HEAD + b"Content-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(16):
+            endless.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+        assert endless.recv(20).startswith(b"HTTP/1.1 413")
+
+    # A client that leaves takes its place in the queue with it: the model never runs for it.
+    with connect(server) as first:
+        first.sendall(ONE_IMAGE)
+        until(server, "bigstep_batch_images_count 1.0")
+        with connect(server) as second:
+            second.sendall(ONE_IMAGE)
+            until(server, "bigstep_queue_images 1.0")
+        until(server, 'bigstep_requests_total{code="499"} 1.0')
+        until(server, "bigstep_queue_images 0.0")
+        assert first.recv(20).startswith(b"HTTP/1.1 200")
+    assert "bigstep_batch_images_sum 1.0" in httpx.get(f"{server.url}/metrics").text
+
+    server.child.send_signal(signal.SIGINT)
+    out, err = server.child.communicate(timeout=10)
+    assert (server.child.returncode, out, err) == (130, "", "")
+
+
+def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path):
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}") as caught:
+            serve(tmp_path / "no bundle here", port=port)
+    assert "--port" in caught.value.do
+
+
+@pytest.mark.parametrize(("host", "port"), [("203.0.113.7", 0), ("no.such.host.invalid", 0), ("127.0.0.1", 70000)])
+def test_an_address_that_cannot_be_bound(tmp_path, host, port):
+    with pytest.raises(ConfigError, match=f"{host}:{port}"):
+        serve(tmp_path, host=host, port=port)
+
+
+def test_a_refused_bundle_gives_the_port_back(make_bundle, model):
+    bundle = make_bundle(model, outcome="failed")
+    with bind("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(NoVerdict):
+        serve(bundle.folder, port=port)
+    bind("127.0.0.1", port).close()
+
+
+@pytest.mark.parametrize(("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
+def test_the_printed_address_can_be_opened(host, reached):
+    with bind(host, 0) as listener:
+        port = listener.getsockname()[1]
+        assert url(listener) == f"http://{reached}:{port}"
+        socket.create_connection((reached, port)).close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"max_images": 0}, "max_images"),
+        ({"request_timeout_s": 0.0}, "request_timeout_s"),
+        ({"request_timeout_s": float("inf")}, "finite"),
+        ({"request_timeout_s": float("nan")}, "request_timeout_s"),
+        ({"max_images": 2000}, "max_queue_images must be at least max_images"),
+        ({"max_batch_images": 2000}, "max_queue_images must be at least max_batch_images"),
+        ({"max_held_bytes": 1000}, "max_held_bytes must be at least max_body_bytes"),
+    ],
+)
+def test_limits_that_make_no_sense(limits, says):
+    with pytest.raises(ConfigError, match=says):
+        Limits(**limits)
