@@ -38,7 +38,8 @@ def colour(grey_NHW: NDArray[np.uint8], bias_N: NDArray[np.int64]) -> NDArray[np
     Returns:
         uint8, shape (N, H, W, 3).
     """
-    return np.rint(grey_NHW[..., None] * COLOURS[bias_N][:, None, None, :]).astype(np.uint8)
+    tinted: NDArray[np.uint8] = np.rint(grey_NHW[..., None] * COLOURS[bias_N][:, None, None, :]).astype(np.uint8)
+    return tinted
 
 
 def biased_colours(labels_N: NDArray[np.int64], conflicting: float, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,0 +1,304 @@
+"""The report for people, drawn from the records alone: `report.md`, a self-contained `report.html`, and `card.md`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bigstep.groups import ALIGNED, CONFLICTING
+from bigstep.records import Candidate, Compact, Exported, Form, GroupScore, Images, RatePoint, Trained, Verdict
+from verify import plots
+from verify.gate import dense_form
+from verify.scores import UNBIASED, Evidence, flips, group_names
+
+ICONS = {"passed": "✔", "failed": "✘", "undecided": "?"}
+HEADLINES = {
+    "passed": "Passed: this file may be shipped.",
+    "failed": "Failed: this file must not be shipped.",
+    "undecided": "Undecided: the test data cannot tell whether this file may be shipped.",
+}
+ROLES = {
+    "compact": "compressed",
+    "dense": "uncompressed",
+    "baseline": "conventional",
+    "compact_baseline": "conventional, compressed",
+}
+SEVERITY = ("failed", "undecided", "passed")
+ORDER = ("compact", "dense", "baseline", "compact_baseline")
+NONE = "n/a"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Hold the records that a report is drawn from, and the clock readings that lie beside the verdict."""
+
+    name: str
+    images: Images
+    trained: Trained
+    compact: Compact
+    exported: Exported
+    verdict: Verdict
+    measured: Mapping[str, Any]
+
+    @property
+    def scores(self) -> dict[tuple[str, str], GroupScore]:
+        """Return the verdict's scores by form and group."""
+        return plots.by_form_and_group(self.verdict.info.scores)
+
+    def p50_ms(self, form: str) -> float | None:
+        """Return the median latency of one form at batch 1."""
+        value: float | None = self.measured["latency"].get(form, {}).get("p50_ms")
+        return value
+
+
+def write(
+    out: Path,
+    *,
+    bundle_name: str,
+    images: Images,
+    trained: Trained,
+    compact: Compact,
+    exported: Exported,
+    verdict: Verdict,
+) -> None:
+    """Write `report.md`, `report.html` and `card.md` into a folder.
+
+    The reports hold clock readings and stay outside every digest; the card holds none and is the same for the same
+    records.
+    """
+    measured = json.loads((verdict.folder / "measured.json").read_bytes())
+    run = Run(bundle_name, images, trained, compact, exported, verdict, measured)
+    facts = _facts(run)
+    drawn = {
+        "rates": plots.learning_rates(trained.info),
+        "stages": plots.stages(compact, exported, verdict),
+        "sizes": plots.sizes(compact, exported, verdict),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.md").write_text(_markdown("report.md", facts), encoding="utf-8")
+    (out / "card.md").write_text(_markdown("card.md", facts), encoding="utf-8")
+    (out / "report.html").write_text(_html("report.html", {**facts, "plots": drawn}), encoding="utf-8")
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Return everything the templates print, as text and plain values."""
+    info, verdict = run.exported.info, run.verdict.info
+    counts = {o: sum(check.outcome == o for check in verdict.checks) for o in ICONS}
+    return {
+        "name": run.name,
+        "outcome": verdict.outcome,
+        "icons": ICONS,
+        "headline": HEADLINES[verdict.outcome],
+        "tally": ", ".join(f"{n} {o}" for o, n in counts.items() if n),
+        "paragraph": _paragraph(run),
+        "forms": [_form_row(run, form) for form in sorted(info.forms, key=lambda f: ORDER.index(f.role))],
+        "checks": sorted(verdict.checks, key=lambda check: SEVERITY.index(check.outcome)),
+        "comparisons": verdict.comparisons,
+        "notes": [*verdict.notes, *_missing(run)],
+        "flips": _flip_rows(run),
+        "labels": _label_rows(run),
+        "dense": dense_form(run.exported).name,
+        "served": info.form(info.served),
+        "groups": _served_groups(run),
+        "rates": [_rate_row(run, point) for point in sorted(run.trained.info.map, key=lambda p: p.rate)],
+        "why": run.trained.info.why,
+        "at_edge": run.trained.info.at_edge,
+        "baselines": run.trained.info.baselines,
+        "frontier": [_step_row(candidate) for candidate in run.compact.info.frontier],
+        "source": run.compact.info.source,
+        "contract": info.contract,
+        "data": run.images.info,
+        "digests": {r.kind: r.digest for r in (run.images, run.trained, run.compact, run.exported, run.verdict)},
+        "judged": verdict.judged,
+        "fingerprint": run.measured["fingerprint"],
+        "timed": _timed(run),
+    }
+
+
+def _paragraph(run: Run) -> str:
+    """Say in plain English what was made, what it costs, and what the gate decided."""
+    info, verdict = run.exported.info, run.verdict.info
+    served, dense = info.form(info.served), dense_form(run.exported)
+    group = plots.headline_group(verdict.scores)
+    now, was = run.scores[served.name, group], run.scores[dense.name, group]
+    which = "the test images"
+    if group == CONFLICTING:
+        which = f"the test images whose {' or '.join(run.images.info.attributes)} suggests a wrong label"
+    sentences = [
+        f"{run.name} sorts {run.images.info.name} into {len(info.contract.labels)} labels.",
+        f"The file to ship, {served.file}, is {plots.format_bytes(served.bytes)} large, "
+        f"the uncompressed network {dense.bytes / served.bytes:.1f} times that.",
+        f"On {which} it is right on {_percent(now.accuracy)}, the uncompressed network on {_percent(was.accuracy)}.",
+    ]
+    alike = [form for form in info.forms if (form.role, form.precision) == ("compact_baseline", served.precision)]
+    told = [f"{form.name} on {_percent(run.scores[form.name, group].accuracy)}" for form in alike]
+    sentences += [f"Conventionally trained and compressed alike: {', '.join(told)}."] if told else []
+    sentences += _worst_label(run)
+    open_ = [check for check in verdict.checks if check.outcome == verdict.outcome != "passed"]
+    total = len(verdict.checks)
+    told = [f"{len(open_)} of {total} checks: {verdict.outcome}. The first says: {open_[0].says}"] if open_ else []
+    sentences += told or [f"All {total} checks passed."]
+    return " ".join(sentences)
+
+
+def _form_row(run: Run, form: Form) -> dict[str, Any]:
+    dense = dense_form(run.exported)
+    p50, base = run.p50_ms(form.name), run.p50_ms(dense.name)
+    return {
+        "name": form.name,
+        "role": ROLES[form.role] + (", served" if form.name == run.exported.info.served else ""),
+        "precision": form.precision,
+        "bytes": plots.format_bytes(form.bytes),
+        "smaller": f"{dense.bytes / form.bytes:.2f}x",
+        **{group: _bounded(run.scores.get((form.name, group))) for group in (UNBIASED, ALIGNED, CONFLICTING)},
+        "latency": NONE if p50 is None else f"{p50:.3f} ms",
+        "ratio": NONE if p50 is None or not base else f"{p50 / base:.2f}x",
+        "served": form.name == run.exported.info.served,
+    }
+
+
+def _timed(run: Run) -> str:
+    readings = list(run.measured["latency"].values())
+    if not readings:
+        return "not measured"
+    return f"{min(r['n'] for r in readings)} queries of each file, in turns, at batch {readings[0]['batch']}"
+
+
+def _flip_rows(run: Run) -> list[dict[str, Any]]:
+    """Count, per group, predictions that compression turned wrong and right, from the stored outputs."""
+    names = (dense_form(run.exported).name, run.exported.info.served)
+    evidence = Evidence.of(run.images, {name: run.verdict.array(f"logits.{name}.npy") for name in names})
+    groups = group_names(evidence, [])
+    found = [flips(evidence, *names, "all" if group == UNBIASED else group) for group in groups]
+    return [
+        {
+            "group": flip.group,
+            "n": flip.n,
+            "negative": f"{flip.negative} ({flip.negative / flip.n:.1%})",
+            "positive": f"{flip.positive} ({flip.positive / flip.n:.1%})",
+        }
+        for flip in found
+        if flip is not None and flip.n
+    ]
+
+
+def _label_rows(run: Run) -> list[dict[str, str]]:
+    dense, served = dense_form(run.exported).name, run.exported.info.served
+    rows = []
+    for label in run.images.info.labels:
+        was, now = (run.scores[name, f"label={label}"] for name in (dense, served))
+        known = was.accuracy is not None and now.accuracy is not None
+        change = f"{100 * ((now.accuracy or 0) - (was.accuracy or 0)):+.1f}" if known else NONE
+        row = {"label": label, "n": f"{now.n:,}", "dense": _bounded(was), "served": _bounded(now), "change": change}
+        rows.append(row)
+    return rows
+
+
+def _worst_label(run: Run) -> list[str]:
+    """Name the label that lost most by compression; no sentence where none lost anything."""
+    labels = run.images.info.labels
+    names = (dense_form(run.exported).name, run.exported.info.served)
+    pairs = {label: [run.scores[name, f"label={label}"].accuracy for name in names] for label in labels}
+    losses = {label: was - now for label, (was, now) in pairs.items() if was is not None and now is not None}
+    worst = max(losses, key=losses.__getitem__, default=None)
+    if worst is None or losses[worst] <= 0:
+        return []
+    was, now = pairs[worst]
+    return [f"The label that lost most is {worst}, from {_percent(was)} to {_percent(now)} (labels are not gated)."]
+
+
+def _served_groups(run: Run) -> list[dict[str, str]]:
+    scores = [score for score in run.verdict.info.scores if score.form == run.exported.info.served]
+    return [{"group": score.group, "n": f"{score.n:,}", "accuracy": _bounded(score)} for score in scores]
+
+
+def _rate_row(run: Run, point: RatePoint) -> dict[str, Any]:
+    fitted = sum(status == "fitted" for status in point.statuses)
+    others = sorted({status for status in point.statuses if status != "fitted"})
+    return {
+        "rate": f"{point.rate:.4g}",
+        "seeds": f"{fitted} of {len(point.statuses)} fitted" + (f" ({', '.join(others)})" if others else ""),
+        UNBIASED: _percent(point.unbiased),
+        ALIGNED: _percent(point.aligned),
+        CONFLICTING: _percent(point.conflicting),
+        "prunability": NONE if point.prunability is None else f"{point.prunability:.3f}",
+        "score": NONE if point.score is None else f"{point.score:.3f}",
+        "chosen": isclose(point.rate, run.trained.info.trial(run.trained.info.chosen).recipe.rate),
+    }
+
+
+def _step_row(candidate: Candidate) -> dict[str, Any]:
+    drops = [
+        f"{d.group} {d.after:.1%} (drop {100 * d.drop:.2f}, at most {100 * d.high:.2f} points)" for d in candidate.drops
+    ]
+    return {
+        "step": candidate.step,
+        "bytes": plots.format_bytes(candidate.bytes),
+        "drops": "; ".join(drops),
+        "kept": candidate.kept,
+        "why": candidate.why,
+        "sha256": candidate.sha256,
+    }
+
+
+def _missing(run: Run) -> list[str]:
+    """Name the conventional recipes that never fitted, that chose the same network, or that could not be compressed."""
+    recipes, chosen = run.trained.info.baselines, run.trained.info.chosen
+    compressed = {model.name for model in run.compact.info.baselines}
+    unfitted = [recipe for recipe in recipes if recipe.trial is None]
+    found = [f"{r.name}: this conventional recipe never fitted, so it is missing above ({r.why})." for r in unfitted]
+    found += [
+        f"{r.name}: this conventional recipe chose the same network, {chosen}." for r in recipes if r.trial == chosen
+    ]
+    lost = [r.name for r in recipes if r.trial not in (None, chosen) and r.name not in compressed]
+    return found + [f"{name}: this conventional network could not be compressed." for name in lost]
+
+
+def _percent(fraction: float | None) -> str:
+    return NONE if fraction is None else f"{fraction:.1%}"
+
+
+def _bounded(score: GroupScore | None) -> str:
+    """Write an accuracy with its two one-sided bounds, like `91.2% (89.0 to 93.1)`."""
+    if score is None or score.accuracy is None:
+        return NONE
+    if score.low is None or score.high is None:
+        return _percent(score.accuracy)
+    return f"{score.accuracy:.1%} ({100 * score.low:.1f} to {100 * score.high:.1f})"
+
+
+_SPECIAL = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "} | {c: f"\\{c}" for c in "\\|*_`[]"}
+)
+
+
+def _escape_markdown(value: object) -> object:
+    """Make any text safe inside a Markdown sentence or table cell; numbers pass through."""
+    return str(value).translate(_SPECIAL) if isinstance(value, str) else value
+
+
+def _markdown(template: str, facts: Mapping[str, Any]) -> str:
+    # Autoescape would write HTML entities; `finalize` escapes every printed value for Markdown instead.
+    environment = _environment(autoescape=False, finalize=_escape_markdown)
+    return environment.get_template(template).render(facts)
+
+
+def _html(template: str, facts: Mapping[str, Any]) -> str:
+    return _environment(autoescape=True).get_template(template).render(facts)
+
+
+def _environment(**options: Any) -> jinja2.Environment:
+    return jinja2.Environment(  # noqa: S701 - autoescape is among the options, and HTML has it
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
