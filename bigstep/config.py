@@ -42,7 +42,7 @@ class TrainConfig(Section):
     min_rate: Positive = Field(0.01, description="smallest learning rate of the logarithmic grid")
     max_rate: Positive = Field(1.0, description="largest learning rate of the grid; it should diverge")
     num_rates: Count = Field(9, description="number of rates in the grid")
-    num_seeds: Count = Field(3, description="runs per rate, with seeds 0, 1, ...")
+    num_seeds: Count = Field(5, description="runs per rate, with seeds 0, 1, ...")
     stop_loss: Positive = Field(0.005, description="stop a run when its mean cross entropy on train is at most this")
     max_steps: Count = Field(6000, description="step budget of one run of the grid")
     baseline_max_steps: Count = Field(20000, description="step budget of one run of a baseline")
@@ -62,7 +62,7 @@ class CompressConfig(Section):
     """Choose how far to prune, and what the search may cost any group."""
 
     keep_fractions: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)] = Field(
-        (0.5, 0.25, 0.125), description="shares of the hidden units to keep, tried in this order"
+        (0.5, 0.25, 0.125, 0.08, 0.05), description="shares of the hidden units to keep, tried in this order"
     )
     margin: Fraction = Field(0.03, description="largest drop of a group's accuracy that a step may cost (upper bound)")
     fine_tune_steps: int = Field(1500, ge=0, description="step budget of the fine-tuning after each pruning step")
@@ -109,7 +109,7 @@ class Config(Section):
 
 
 def digits() -> Config:
-    """Return the preset of `make run`: coloured digits, the whole grid, three seeds."""
+    """Return the preset of `make run`: coloured digits, the whole grid, five seeds."""
     return Config(name="digits")
 
 
