@@ -13,7 +13,7 @@ from bigstep.errors import DataError
 from bigstep.records import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-MAX_PIXELS = 64_000_000  # declared width x height; more is refused before anything is decoded
+MAX_PIXELS = 24_000_000  # declared width x height, as large cameras make; more is refused before it is decoded
 
 
 class NotAnImage(DataError):

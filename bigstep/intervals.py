@@ -35,8 +35,9 @@ class Interval:
 def effective_size(values_N: NDArray[np.float64], clusters_N: NDArray[np.int64]) -> float:
     """Return how many independent values the clustered values are worth.
 
-    n_eff = n * naive variance / cluster-robust variance, kept between the number of clusters and n. Values without
-    any variance say nothing about their dependence, so they count as one value per cluster.
+    n_eff = n * naive variance / cluster-robust variance, kept between n**2 / sum of squared cluster sizes, which is its
+    value if every cluster agrees with itself, and n. Values without any variance say nothing about their dependence,
+    so they get the lower of the two.
 
     Args:
         values_N: any numbers, shape (N,).
@@ -44,16 +45,16 @@ def effective_size(values_N: NDArray[np.float64], clusters_N: NDArray[np.int64])
     """
     n = len(values_N)
     _, index, sizes = np.unique(clusters_N, return_inverse=True, return_counts=True)
-    groups = len(sizes)
+    groups, fewest = len(sizes), n**2 / float(np.sum(sizes**2))
     if groups == n or groups < 2:
         return float(groups)
     residual = values_N - values_N.mean()
     naive = float(np.sum(residual**2)) / n**2
     if naive == 0.0:
-        return float(groups)
+        return fewest
     totals = np.bincount(index, weights=residual)
     robust = float(np.sum(totals**2)) / n**2 * groups / (groups - 1)
-    return n if robust == 0.0 else float(np.clip(n * naive / robust, groups, n))
+    return n if robust == 0.0 else float(np.clip(n * naive / robust, fewest, n))
 
 
 def accuracy_interval(correct_N: NDArray[np.bool_], clusters_N: NDArray[np.int64], confidence: float) -> Interval:

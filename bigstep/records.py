@@ -270,11 +270,15 @@ class Form(Value):
 
 
 class Rung(Value):
-    """Compare two forms of one network on held-out images; `limit` bounds `measured` from above or below."""
+    """Compare two forms of one network on held-out images; `limit` bounds `measured` from above or below.
 
+    `measured` is None where a form returned numbers that are not finite.
+    """
+
+    network: str
     name: str
     measure: Literal["max_abs_difference", "argmax_agreement"]
-    measured: float
+    measured: float | None
     limit: float
     n: int
 

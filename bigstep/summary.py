@@ -94,8 +94,7 @@ def read(records: dict[str, Record[Any]], folder: Path) -> Summary:
     assert isinstance(verdict, Verdict)
     assert isinstance(trained, Trained)
     measured = json.loads((records["bundle"].folder / "measured.json").read_bytes())
-    shown = [f for f in exported.info.forms if f.name == exported.info.served or f.role in ("dense", "baseline")]
-    shown += [f for f in exported.info.forms if f.role == "compact_baseline" and f.precision == "int8"]
+    shown = [f for f in exported.info.forms if f.name == exported.info.served or f.role != "compact"]
     rows = [_row(form, verdict.info, measured) for form in shown]
     return Summary(folder, verdict.info.outcome, rows, verdict.info, trained.info.why)
 

@@ -54,4 +54,5 @@ class Judge:
         logits_NK = Predictor.open(file, self.contract).predict_all(self.split.images)
         if not np.isfinite(logits_NK).all():
             raise CompressError(f"{file.name} returns logits that are not finite", do="train at a smaller rate")
-        return np.equal(logits_NK.argmax(axis=1), self.split.labels)
+        correct: NDArray[np.bool_] = np.equal(logits_NK.argmax(axis=1), self.split.labels)
+        return correct

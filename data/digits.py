@@ -56,6 +56,10 @@ def biased_colours(labels_N: NDArray[np.int64], conflicting: float, rng: np.rand
     total = round(conflicting * len(labels_N))
     share = np.full(classes, total // classes)
     share[rng.permutation(classes)[: total % classes]] += 1
+    present = np.bincount(labels_N, minlength=classes)
+    share = np.minimum(share, present)
+    while missing := total - int(share.sum()):  # a rare label cannot give its part: the others give more
+        share[np.flatnonzero(share < present)[:missing]] += 1
     for label in range(classes):
         members = rng.permutation(np.flatnonzero(labels_N == label))[: share[label]]
         shifts = 1 + (np.arange(len(members)) + rng.integers(classes - 1)) % (classes - 1)

@@ -39,6 +39,8 @@ class Deployable(nn.Module):
         std = torch.tensor(architecture.std).view(1, -1, 1, 1)
         mean = torch.tensor(architecture.mean).view(1, -1, 1, 1)
         self.network = network
+        self.scale: Tensor
+        self.shift: Tensor
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", -mean / std)
 
@@ -134,7 +136,7 @@ def write_int8(float32_file: Path, quantisation: Quantisation, path: Path) -> No
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-class _Batches(CalibrationDataReader):
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     """Feed images to ONNX Runtime's calibration, a batch at a time."""
 
     def __init__(self, input_name: str, images_NHWC: NDArray[np.uint8]) -> None:

@@ -20,19 +20,30 @@ def logits_by_batch(predictor: Predictor, images_NHWC: NDArray[np.uint8], max_ba
     return np.concatenate([predictor.predict(images_NHWC[:n]) for n in sizes])
 
 
-def max_abs_rung(name: str, reference_NK: NDArray[np.float32], found_NK: NDArray[np.float32], tolerance: float) -> Rung:
-    """Compare logits by their largest difference, relative to the largest logit where that exceeds one.
+def max_abs_rung(network: str, torch_NK: NDArray[np.float32], onnx_NK: NDArray[np.float32], tolerance: float) -> Rung:
+    """Compare PyTorch's logits with those of the float32 file, relative to the largest logit where it exceeds one.
 
-    max |a - b| / max(1, max |a|); NaN anywhere gives infinity.
+    max |a - b| / max(1, max |a|)
     """
-    scale = max(1.0, float(np.abs(reference_NK).max()))
-    difference = float(np.abs(reference_NK - found_NK).max()) / scale
-    measured = difference if np.isfinite(difference) else float("inf")
-    return Rung(name=name, measure="max_abs_difference", measured=measured, limit=tolerance, n=len(reference_NK))
+    difference = float(np.abs(torch_NK - onnx_NK).max()) / max(1.0, float(np.abs(torch_NK).max()))
+    return Rung(
+        network=network,
+        name="PyTorch, ONNX float32",
+        measure="max_abs_difference",
+        measured=difference if np.isfinite(difference) else None,
+        limit=tolerance,
+        n=len(torch_NK),
+    )
 
 
-def agreement_rung(name: str, reference_NK: NDArray[np.float32], found_NK: NDArray[np.float32], least: float) -> Rung:
-    """Compare logits by the share of images on which both predict the same class; NaN agrees with nothing."""
-    finite = np.isfinite(reference_NK).all(axis=1) & np.isfinite(found_NK).all(axis=1)
-    same = finite & (reference_NK.argmax(axis=1) == found_NK.argmax(axis=1))
-    return Rung(name=name, measure="argmax_agreement", measured=float(same.mean()), limit=least, n=len(reference_NK))
+def agreement_rung(network: str, float32_NK: NDArray[np.float32], int8_NK: NDArray[np.float32], least: float) -> Rung:
+    """Compare the float32 file with the INT8 one by the share of images on which both predict the same class."""
+    finite = bool(np.isfinite(float32_NK).all() and np.isfinite(int8_NK).all())
+    return Rung(
+        network=network,
+        name="ONNX float32, INT8",
+        measure="argmax_agreement",
+        measured=float(np.mean(float32_NK.argmax(axis=1) == int8_NK.argmax(axis=1))) if finite else None,
+        limit=least,
+        n=len(float32_NK),
+    )

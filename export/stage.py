@@ -60,6 +60,10 @@ def run(config: ExportConfig, images: Images, trained: Trained, compact: Compact
     for done, source in enumerate(sources, start=1):
         written = _write(source, contract, out)
         rungs += _compare(config, source, written, contract, held_out)
+        if source.role == "compact_baseline":
+            for _, path in written[:-1]:
+                path.unlink()  # only what is compared with the served file is kept
+            del written[:-1]
         forms += [form for form, _ in written]
         log.info("%s", source.name, extra={"done": done, "total": len(sources)})
     served = "compact-int8" if compact.info.model.quantisation else "compact-fp32"
@@ -129,8 +133,8 @@ def _compare(
         expected = step.predict(source.load(), networks.normalise(few, source.architecture)).numpy()
     expected = np.concatenate([expected[:n] for n in ladder.batch_sizes(len(few), config.max_batch)])
     found = ladder.logits_by_batch(predictors[0], few, config.max_batch)
-    rungs = [ladder.max_abs_rung(f"{source.name}: PyTorch, ONNX float32", expected, found, config.fp32_tolerance)]
+    rungs = [ladder.max_abs_rung(source.name, expected, found, config.fp32_tolerance)]
     if len(predictors) == 2:
         float32, int8 = (p.predict_all(held_out) for p in predictors)
-        rungs.append(ladder.agreement_rung(f"{source.name}: ONNX float32, INT8", float32, int8, config.int8_agreement))
+        rungs.append(ladder.agreement_rung(source.name, float32, int8, config.int8_agreement))
     return rungs

@@ -127,7 +127,8 @@ def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
 
 def _correct(model: nn.Module, x_NCHW: Tensor, split: Split) -> NDArray[np.bool_]:
     predicted = step.predict(model, x_NCHW).argmax(dim=1).cpu().numpy()
-    return np.equal(predicted, split.labels)
+    correct: NDArray[np.bool_] = np.equal(predicted, split.labels)
+    return correct
 
 
 def _save_outputs(bench: Bench, model: nn.Module, work: Path, moment: str) -> None:

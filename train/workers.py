@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import torch
 
 from bigstep.records import Trial
+from train.step import one_thread
 from train.trial import Bench, Job, run_trial
 
 _bench: Bench  # set once in each worker, so that the images travel once
@@ -22,8 +23,10 @@ def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
     """Run every job and yield its trial as it finishes. Results do not depend on the number of processes."""
     processes = min(len(os.sched_getaffinity(0)), len(jobs))
     if bench.device != "cpu" or processes <= 1:
-        _run_here = (run_trial(bench, job) for job in jobs)
-        yield from _run_here
+        for job in jobs:
+            with one_thread():
+                trial = run_trial(bench, job)
+            yield trial
         return
     context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang in its thread pools
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(bench, os.getpid()))

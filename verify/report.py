@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from bigstep.groups import ALIGNED, CONFLICTING
-from bigstep.records import Candidate, Compact, Exported, Form, GroupScore, Images, RatePoint, Trained, Verdict
+from bigstep.records import Candidate, Check, Compact, Exported, Form, GroupScore, Images, RatePoint, Trained, Verdict
 from verify import plots
 from verify.gate import dense_form
 from verify.scores import UNBIASED, Evidence, flips, group_names
@@ -98,8 +98,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "tally": ", ".join(f"{n} {o}" for o, n in counts.items() if n),
         "paragraph": _paragraph(run),
         "forms": [_form_row(run, form) for form in sorted(info.forms, key=lambda f: ORDER.index(f.role))],
-        "checks": sorted(verdict.checks, key=lambda check: SEVERITY.index(check.outcome)),
-        "comparisons": verdict.comparisons,
+        **_sorted_checks(verdict.checks),
+        "comparisons": [_comparison_row(check) for check in verdict.comparisons],
         "notes": [*verdict.notes, *_missing(run)],
         "flips": _flip_rows(run),
         "labels": _label_rows(run),
@@ -118,6 +118,25 @@ def _facts(run: Run) -> dict[str, Any]:
         "judged": verdict.judged,
         "fingerprint": run.measured["fingerprint"],
         "timed": _timed(run),
+    }
+
+
+def _sorted_checks(checks: Sequence[Check]) -> dict[str, list[Check]]:
+    """Put what decides a release first: what did not pass, then groups and floor; the rest is routine."""
+    ranked = sorted(checks, key=lambda check: SEVERITY.index(check.outcome))
+    decisive = [c for c in ranked if c.outcome != "passed" or c.name.startswith(("non-inferiority", "floor"))]
+    return {"checks": decisive, "routine": [c for c in ranked if c not in decisive]}
+
+
+def _comparison_row(check: Check) -> dict[str, str]:
+    network, _, rule = check.name.partition(": ")
+    return {
+        "network": network,
+        "group": rule.partition("(")[2].removesuffix(")"),
+        "drop": NONE if check.measured is None else f"{100 * check.measured:+.1f}",
+        "bound": NONE if check.bound is None else f"{100 * check.bound:+.1f}",
+        "limit": NONE if check.limit is None else f"{100 * check.limit:.1f}",
+        "outcome": check.outcome,
     }
 
 

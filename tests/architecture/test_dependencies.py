@@ -93,9 +93,15 @@ def loaded_by(code, folder=ROOT):
     return set(done.stdout.split("\n")[-2].split())
 
 
+HELP = """
+from typer.testing import CliRunner
+from bigstep.cli import app
+assert CliRunner().invoke(app, ["--help"]).exit_code == 0
+"""
+
+
 def test_help_loads_neither_torch_nor_onnxruntime():
-    code = "from typer.testing import CliRunner\nfrom bigstep.cli import app\nassert CliRunner().invoke(app, ['--help']).exit_code == 0"
-    loaded = loaded_by(code)
+    loaded = loaded_by(HELP)
     assert "typer" in loaded
     assert not loaded & (HEAVY | {"onnxruntime"})
 
@@ -103,7 +109,7 @@ def test_help_loads_neither_torch_nor_onnxruntime():
 @pytest.mark.parametrize("module", ["serve.app", "serve.bench", "verify.stage", "verify.report"])
 def test_server_and_gate_load_no_torch(module):
     loaded = loaded_by(f"import {module}")
-    assert "onnxruntime" in loaded
+    assert "numpy" in loaded
     assert not loaded & HEAVY
 
 

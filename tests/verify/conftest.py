@@ -128,8 +128,8 @@ class World:
     attributes: bool = True
     sources: int = SOURCES
     ladder: tuple[Rung, ...] = (
-        Rung(name="torch to fp32", measure="max_abs_difference", measured=1e-6, limit=1e-4, n=64),
-        Rung(name="fp32 to int8", measure="argmax_agreement", measured=0.99, limit=0.97, n=64),
+        Rung(network="compact", name="torch to fp32", measure="max_abs_difference", measured=1e-6, limit=1e-4, n=64),
+        Rung(network="compact", name="fp32 to int8", measure="argmax_agreement", measured=0.99, limit=0.97, n=64),
     )
 
     def records(self) -> tuple[Images, Compact, Exported]:

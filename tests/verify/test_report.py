@@ -78,7 +78,14 @@ def test_headings_come_in_the_order_a_reader_needs(records, pages):
     ]
     assert re.findall(r"^## (.*)", pages["report.md"], re.M) == expected
     html = [heading.split(" (")[0] for heading in re.findall(r"<h2>(.*?)</h2>", pages["report.html"])]
-    assert html == [*expected[:2], "Plots", expected[2], "Labels", *expected[4:]]
+    assert html == [
+        *expected[:2],
+        "Plots",
+        "Conventional networks, judged by the same rule",
+        expected[2],
+        "Labels",
+        *expected[4:],
+    ]
 
 
 def test_page_stands_alone_and_is_well_formed(pages):
@@ -95,9 +102,19 @@ def test_page_stands_alone_and_is_well_formed(pages):
     assert all(ET.fromstring(svg).attrib["aria-label"] for svg in svgs)
 
 
-def test_every_check_and_comparison_is_told_with_its_outcome_in_words(records, pages):
-    info = records["verdict"].info
-    for check in [*info.checks, *info.comparisons]:
+def test_every_comparison_is_told_with_its_bound_and_outcome(records, pages):
+    assert records["verdict"].info.comparisons
+    for check in records["verdict"].info.comparisons:
+        network, _, rule = check.name.partition(": ")
+        group = rule.split("(")[1].rstrip(")")
+        bound = f"{100 * check.bound:+.1f}"
+        row = f"| {network} | {group} | {100 * check.measured:+.1f} | {bound} | 3.0 |"
+        assert f"{row} {report.ICONS[check.outcome]} {check.outcome} |" in pages["report.md"]
+        assert f'<td class="n">{bound}</td>' in pages["report.html"]
+
+
+def test_every_check_is_told_with_its_outcome_in_words(records, pages):
+    for check in records["verdict"].info.checks:
         assert f"| {report.ICONS[check.outcome]} {check.outcome} | {check.name} | {check.says} |" in pages["report.md"]
         assert check.says in pages["report.html"]
 
