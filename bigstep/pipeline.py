@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from bigstep.config import Config, to_toml
 from bigstep.errors import ConfigError, RecordError
 from bigstep.records import Bundle, BundleInfo, Compact, Exported, Images, Trained, Verdict
@@ -19,6 +22,7 @@ from bigstep.store import Store, code_digest, make_key, replace_folder, versions
 log = logging.getLogger("bigstep")
 SHARED = tuple(f"bigstep/{m}.py" for m in ("records", "sealed", "errors", "groups", "intervals", "decode"))
 RUNTIME = ("numpy", "onnxruntime")
+EXAMPLE = "example.png"  # a test image, for a first query
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,9 @@ def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bu
     replace_folder(out, place)
     for name in ("report.html", "report.md"):
         shutil.copyfile(place / name, store.folder / name)
+    images = records["data"]
+    assert isinstance(images, Images)
+    Image.fromarray(np.array(images.split("test").images[0]).squeeze()).save(store.folder / EXAMPLE)
     return Bundle(place, bundle.digest, bundle.info)
 
 

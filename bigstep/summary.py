@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bigstep.pipeline import Step
+from bigstep.pipeline import EXAMPLE, Step
 from bigstep.records import Exported, Form, Outcome, Trained, Verdict, VerdictInfo
 from bigstep.sealed import Record
 
@@ -72,7 +72,8 @@ class Summary:
         if self.verdict == "passed":
             bundle = shlex.quote(str(self.folder / "bundle"))
             console.print(f"Serve:   .venv/bin/bigstep serve {bundle}", soft_wrap=True)
-            query = "curl --data-binary @digit.png -H 'Content-Type: image/png' http://127.0.0.1:8000/predict"
+            example = shlex.quote(f"@{self.folder / EXAMPLE}")
+            query = f"curl --data-binary {example} -H 'Content-Type: image/png' http://127.0.0.1:8000/predict"
             console.print(f"Query:   {query}", soft_wrap=True, markup=False)
 
     def _table(self) -> Table:

@@ -25,7 +25,6 @@ def open_bundle(folder: Path) -> Bundle:
     Raises:
         RecordError: a file is missing or altered; the message names it.
         NoVerdict: the verdict is not "passed", or was given on other bytes.
-
     """
     bundle = Bundle.open(folder)
     _judged_form(bundle)
@@ -38,7 +37,6 @@ def _judged_form(bundle: Bundle) -> Form:
     Raises:
         RecordError: the bundle names a form that it does not hold.
         NoVerdict: the verdict is not "passed", or does not cover exactly these bytes.
-
     """
     info = bundle.info
     form = next((form for form in info.forms if form.name == info.served), None)
@@ -68,7 +66,6 @@ def create_app(bundle: Bundle, limits: Limits | None = None) -> FastAPI:
     Raises:
         NoVerdict: the verdict does not allow it.
         RecordError: the bytes on the disk are no longer the ones that were judged.
-
     """
     service = Service(bundle, _judged_form(bundle), limits or Limits())
     app = FastAPI(
@@ -107,7 +104,6 @@ def serve(bundle_folder: Path, *, host: str = "127.0.0.1", port: int = 8000, lim
         ConfigError: the address cannot be bound (found out before anything is loaded).
         RecordError, NoVerdict: see `open_bundle`.
         KeyboardInterrupt: after a complete stop by SIGINT.
-
     """
     with server.bind(host, port) as listener:
         app = create_app(open_bundle(bundle_folder), limits)

@@ -71,7 +71,6 @@ class Batcher:
             max_batch: most images in one call. Larger requests are spread over several calls.
             max_queue: most images that wait.
             observe: is told the size of every batch, in the worker thread.
-
         """
         self._predict = predict
         self._max_batch, self._max_queue = max_batch, max_queue
@@ -115,7 +114,6 @@ class Batcher:
 
         Raises:
             QueueFull, DeadlinePassed, RunFailed, WorkerStopped: see there.
-
         """
         job = _Job(images_NHWC, deadline_s, self._loop.create_future())
         with self._changed:

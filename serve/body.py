@@ -38,7 +38,6 @@ async def read_upload(request: Request, spec: InputSpec, limits: Limits) -> Uplo
 
     Raises:
         Refusal: 415 for another content type, 400 for a body that breaks its format, 413 for too many images.
-
     """
     declared = request.headers.get("content-type", "")
     kind = declared.partition(";")[0].strip().lower()
@@ -63,7 +62,6 @@ def decode_files(files: list[File], spec: InputSpec, deadline_s: float) -> NDArr
     Raises:
         Refusal: 415 for content that is no image, 400 for a damaged image, 504 when it takes too long; the message
             names the file.
-
     """
     images = []
     for file in files:

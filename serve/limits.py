@@ -30,7 +30,6 @@ class Limits:
     Raises:
         ConfigError: a limit is below 1, the timeout is not finite or not above 0, or a request that one limit allows
             could never pass another.
-
     """
 
     max_body_bytes: int = 16 * MIB

@@ -26,7 +26,6 @@ def bind(host: str, port: int) -> socket.socket:
 
     Raises:
         ConfigError: the port is taken or not allowed, or the host is not this machine.
-
     """
     if not 0 <= port <= 65535:  # getaddrinfo would take it modulo 65536
         raise ConfigError(f"cannot listen on {host}:{port}", got=f"port {port}", expected="0 to 65535")
@@ -76,7 +75,6 @@ def run(app: ASGIApp, listener: socket.socket, *, announcement: str, drain: Call
     Raises:
         KeyboardInterrupt: after a complete stop by SIGINT.
         RuntimeError: the app could not start; the log says why.
-
     """
     config = uvicorn.Config(
         app,

@@ -10,6 +10,7 @@ import numpy as np
 
 from bigstep.config import TrainConfig
 from bigstep.records import Architecture, Baseline, Images, Recipe, Trained, TrainedInfo, Trial
+from bigstep.sealed import write_json
 from train import choose, networks, step
 from train.trial import Bench, Job
 from train.workers import run_trials
@@ -83,7 +84,9 @@ def _jobs(recipe: Recipe, seeds: Sequence[int], config: TrainConfig) -> list[Job
 
 
 def _longer(config: TrainConfig, seeds: Sequence[int]) -> list[Job]:
-    """Return the baseline jobs with the step budget of their own."""
+    """Return the baseline jobs with the step budget of their own, if that is a larger one."""
+    if config.baseline_max_steps <= config.max_steps:
+        return []
     jobs = [j for recipe in choose.CONVENTIONAL.values() for j in _jobs(recipe, seeds, config)]
     return [Job(j.name, j.recipe, j.seed, config.baseline_max_steps) for j in jobs]
 
@@ -102,15 +105,17 @@ def _keep(
 ) -> list[Trial]:
     """Drop weights beyond the byte budget, never those of the chosen trial and of the baselines."""
     needed = {chosen} | {b.trial for b in baselines}
+    folder = bench.out / "trials"
     left = store_mb * 1_000_000
+    size = (folder / chosen / "weights.safetensors").stat().st_size  # all trials are of one architecture
     kept = []
     for trial in sorted(trials, key=lambda t: (t.name not in needed, t.name)):
-        path = bench.out / "trials" / trial.name / "weights.safetensors"
         if trial.stored:
-            left -= path.stat().st_size
+            left -= size
             if left < 0 and trial.name not in needed:
-                path.unlink()
+                (folder / trial.name / "weights.safetensors").unlink(missing_ok=True)
                 trial = trial.model_copy(update={"stored": False})
+                write_json(folder / trial.name / "trial.json", trial.model_dump(mode="json"))
         kept.append(trial)
     return sorted(kept, key=lambda t: t.name)
 

@@ -66,7 +66,8 @@ def run_trial(bench: Bench, job: Job) -> Trial:
     trial = _measure(bench, job, run, work)
     write_json(work / "trial.json", trial.model_dump(mode="json"))
     write_json(work / "curve.json", {"steps_and_loss": [p for p in run.curve if np.isfinite(p[1])]})
-    (work / "checkpoint.safetensors").unlink(missing_ok=True)
+    for name in ("checkpoint.safetensors", "checkpoint.tmp"):  # the second one if a run was killed while it wrote
+        (work / name).unlink(missing_ok=True)
     folder.parent.mkdir(exist_ok=True)
     work.rename(folder)
     return trial

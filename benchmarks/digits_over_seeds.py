@@ -1,0 +1,162 @@
+"""The compact model against its baselines on the digits, over several seeds of the data.
+
+    python benchmarks/digits_over_seeds.py [--seeds 10] [--work FOLDER]
+
+Runs the whole pipeline (`digits` preset, five training seeds each) once per seed of splits and colours, and writes
+benchmarks/results/digits_over_seeds.json and .md: what the README publishes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from bigstep.records import Exported, Trained, Verdict
+from bigstep.store import versions
+from serve.bench import fingerprint
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn")
+
+
+def run(seed, work):
+    """Run the pipeline for one data seed and return what it found."""
+    folder = work / f"digits-{seed}"
+    command = [sys.executable, "-m", "bigstep", "run", "digits", "--json"]
+    command += ["--set", f"data.seed={seed}", "--run-dir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode not in (0, 1, 3):
+        raise SystemExit(done.stderr)
+    kinds = {"trained": Trained, "exported": Exported, "verdict": Verdict}
+    records = {
+        kind: read.open(max(folder.glob(f"records/{kind}-*"), key=lambda p: p.stat().st_mtime))
+        for kind, read in kinds.items()
+    }
+    return row(seed, done.returncode, **records)
+
+
+def row(seed, code, trained, exported, verdict):
+    """Reduce the records of one run to the published numbers."""
+    forms = {form.name: form for form in exported.info.forms}
+    accuracy = {(s.form, s.group): s.accuracy for s in verdict.info.scores}
+    checks = {check.name: check for check in (*verdict.info.checks, *verdict.info.comparisons)}
+
+    def judged(name):
+        prefix = "" if name == exported.info.served else f"{name}: "
+        found = {group: checks[f"{prefix}non-inferiority ({group})"] for group in ("aligned", "conflicting")}
+        outcomes = {check.outcome for check in found.values()}
+        return {
+            "bytes": forms[name].bytes,
+            **{group: accuracy[name, group] for group in ("unbiased", "aligned", "conflicting")},
+            **{f"{group}_drop_at_most": check.bound for group, check in found.items()},
+            "outcome": next(o for o in ("failed", "undecided", "passed") if o in outcomes),
+        }
+
+    others = [form.name for form in forms.values() if form.role in ("baseline", "compact_baseline")]
+    chosen = trained.info.trial(trained.info.chosen)
+    return {
+        "seed": seed,
+        "exit_code": code,
+        "verdict": verdict.info.outcome,
+        "rate": chosen.recipe.rate,
+        "map": [point.model_dump(mode="json") for point in trained.info.map],
+        "dense": {g: accuracy["dense-fp32", g] for g in ("unbiased", "aligned", "conflicting")},
+        "dense_bytes": forms["dense-fp32"].bytes,
+        "compact": judged(exported.info.served),
+        "others": {name: judged(name) for name in others},
+        "digest": verdict.digest,
+    }
+
+
+def spread(values):
+    """Write mean and standard deviation over seeds."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
+
+
+def percent(rows, read):
+    return spread([100 * read(row) for row in rows])
+
+
+def line(name, rows, read, dense):
+    """Write one line of the table: sizes, accuracies, and how often the gate would have said what."""
+    found = [(read(row), row) for row in rows if read(row) is not None]
+    if not found:
+        return f"| {name} | - | - | - | - | no seed fitted |"
+    models = [model for model, _ in found]
+    smaller = sorted(row["dense_bytes"] / model.get("bytes", row["dense_bytes"]) for model, row in found)
+    outcomes = [model.get("outcome") for model in models]
+    told = ", ".join(f"{outcomes.count(o)} {o}" for o in ("passed", "undecided", "failed") if outcomes.count(o))
+    times = f"{smaller[0]:.1f} to {smaller[-1]:.1f}" if smaller[0] != smaller[-1] else f"{smaller[0]:.1f}"
+    cells = [spread([100 * model[group] for model in models]) for group in ("aligned", "conflicting")]
+    return f"| {name} | {times} | {cells[0]} | {cells[1]} | {'reference' if dense else told} | {len(models)} |"
+
+
+def table(rows):
+    """Write the published table as Markdown."""
+    names = list(dict.fromkeys(name for row in rows for name in row["others"]))
+    lines = [
+        "| model | times smaller | aligned, % | conflicting, % | gate against dense | runs |",
+        "| --- | ---: | ---: | ---: | --- | ---: |",
+        line("dense, chosen rate (float32)", rows, lambda r: r["dense"], dense=True),
+        line("**compact, shipped (INT8)**", rows, lambda r: r["compact"], dense=False),
+    ]
+    for name in names:
+        lines.append(line(name, rows, lambda r, name=name: r["others"].get(name), dense=False))
+    return "\n".join(lines)
+
+
+def rates(rows):
+    """Write the map, averaged over data seeds, as Markdown."""
+    lines = [
+        "| rate | data seeds at which every training seed fitted | conflicting, % | prunability | score |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for points in zip(*(row["map"] for row in rows), strict=True):
+        usable = [p for p in points if p["score"] is not None]
+        cells = ["-", "-", "-"]
+        if usable:
+            cells = [percent(usable, lambda p: p["conflicting"])]
+            cells += [f"{statistics.mean(p[key] for p in usable):.3f}" for key in ("prunability", "score")]
+        chosen = sum(row["rate"] == points[0]["rate"] for row in rows)
+        mark = f" (chosen {chosen} times)" if chosen else ""
+        lines.append(f"| {points[0]['rate']:g}{mark} | {len(usable)} of {len(rows)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"))
+    arguments = parser.parse_args()
+    rows = []
+    for seed in range(arguments.seeds):
+        rows.append(run(seed, arguments.work))
+        print(f"seed {seed}: {rows[-1]['verdict']}, rate {rows[-1]['rate']:g}", file=sys.stderr)
+    machine = {**fingerprint(), **versions(PACKAGES), "cores": str(len(os.sched_getaffinity(0)))}
+    RESULTS.mkdir(exist_ok=True)
+    found = {"command": f"python benchmarks/digits_over_seeds.py --seeds {len(rows)}", "machine": machine, "runs": rows}
+    (RESULTS / "digits_over_seeds.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    text = f"""# Coloured digits, {len(rows)} seeds of splits and colours
+
+Made by `{found["command"]}`: the preset `digits`, five training seeds per rate and baseline. Accuracies are on test
+(360 digits in ten colours), as mean ± standard deviation over the data seeds. "Gate against dense" is the rule that the
+compact model has to keep: the upper 95 % bound of its drop, aligned and conflicting, is at most 3 points.
+
+{table(rows)}
+
+The learning-rate map, on validation, averaged over data seeds (and five training seeds each):
+
+{rates(rows)}
+
+Machine: {"; ".join(f"{key} {value}" for key, value in machine.items())}.
+"""
+    (RESULTS / "digits_over_seeds.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
