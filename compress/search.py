@@ -92,7 +92,7 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
     candidates: list[Candidate] = []
     total = 1 + len(shop.config.keep_fractions)
     for done, fraction in enumerate((1.0, *shop.config.keep_fractions), start=1):
-        step_name = "all units" if fraction == 1.0 else f"{fraction:.3g} of the units"
+        step_name = "all units" if fraction == 1.0 else f"{100 * fraction:g}% of the units"
         network = dense if fraction == 1.0 else shop.shrink(best.network, scaled_widths(dense.architecture, fraction))
         tried = [] if network is None else _try(shop, judge, network, step_name, best.model.bytes)
         candidates += [candidate for _, candidate in tried]

@@ -23,6 +23,7 @@ INK = {
     ALIGNED: ("#009E73", "^", "-."),
     "prunability": ("#7A4F7A", "D", ":"),
 }
+PANELS = ((CONFLICTING, UNBIASED), ("prunability",), (ALIGNED,))
 OTHER = ("#555555", "v", ":")
 ROLES = {"compact": "#D55E00", "dense": "#0072B2", "baseline": "#777777", "compact_baseline": "#222222"}
 MARKERS = "poDs^v<>Ph8H"
@@ -42,33 +43,37 @@ STYLE = {
 
 
 def learning_rates(trained: TrainedInfo) -> str:
-    """Draw accuracies and prunability on `validation` against the learning rate, one point per seed.
+    """Draw accuracies and prunability on `validation` against the learning rate, one small point per fitted seed.
 
-    The chosen rate is marked; rates at which a seed did not fit are hatched and have no point for it.
+    Each quantity has an axis of its own range, since they change by points and not by tens of points. The chosen rate
+    is marked; rates at which a seed did not fit are hatched and have no mean.
     """
+    points = sorted(trained.map, key=lambda point: point.rate)
+    rates = [point.rate for point in points]
+    fitted = [t for t in trained.trials if t.status == "fitted" and on_map(t.recipe, rates)]
+    chosen = trained.trial(trained.chosen).recipe.rate
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 4.2), layout="constrained")
-        axes = figure.add_subplot()
-        points = sorted(trained.map, key=lambda point: point.rate)
-        rates = [point.rate for point in points]
-        for name, (colour, marker, dash) in INK.items():
-            values = [getattr(point, name) for point in points]
-            line = [float("nan") if value is None else value for value in values]
-            axes.plot(rates, line, dash, marker=marker, color=colour, label=name, zorder=3)
-            seeds = [(t.recipe.rate, getattr(t, name)) for t in trained.trials if on_map(t.recipe, rates)]
-            drawn = [(rate, value) for rate, value in seeds if value is not None]
-            axes.scatter([d[0] for d in drawn], [d[1] for d in drawn], s=12, marker=marker, color=colour, alpha=0.45)
-        _hatch_unfitted(axes, points)
-        chosen = trained.trial(trained.chosen).recipe.rate
-        axes.axvline(chosen, color="#111111", linewidth=1.2)
-        axes.annotate(
-            f"chosen {chosen:g}", (chosen, 1.0), (4, 2), ("data", "axes fraction"), "offset points", fontweight="bold"
-        )
-        _plain_log_axis(axes, rates)
-        axes.set(xlabel="learning rate of plain SGD (logarithmic)", ylabel="validation split")
-        axes.set_ylim(0, 1.03)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        figure.legend(loc="outside lower center", ncols=5)
+        figure = Figure(figsize=(7.6, 6.2), layout="constrained")
+        panels = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=[len(names) + 1 for names in PANELS])
+        for axes, names in zip(panels, PANELS, strict=True):
+            for name in names:
+                colour, marker, dash = INK[name]
+                means = [getattr(point, name) for point in points]
+                line = [float("nan") if value is None else value for value in means]
+                axes.plot(rates, line, dash, marker=marker, color=colour, label=name, zorder=3)
+                seeds = [(t.recipe.rate, value) for t in fitted if (value := getattr(t, name)) is not None]
+                axes.scatter([r for r, _ in seeds], [v for _, v in seeds], s=12, marker=marker, color=colour, alpha=0.4)
+            _hatch_unfitted(axes, points)
+            axes.axvline(chosen, color="#111111", linewidth=1.2)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        panels[0].annotate(f"chosen {chosen:g}", (chosen, 1.0), (4, 2), fontweight="bold", **place)
+        _plain_log_axis(panels[-1], rates)
+        panels[-1].set_xlabel("learning rate of plain SGD (logarithmic)")
+        figure.supylabel("validation split", fontsize=10)
+        lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
+        shown = {name: line for name, line in lines.items() if not name.startswith("_")}
+        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
         return _svg(figure, "Accuracy and prunability against the learning rate")
 
 
@@ -129,14 +134,13 @@ def _hatch_unfitted(axes: Any, points: Sequence[RatePoint]) -> None:
     """Hatch, halfway to the neighbours on the logarithmic axis, each rate at which a seed did not fit."""
     rates = [point.rate for point in points]
     step = (rates[-1] / rates[0]) ** (0.5 / max(len(rates) - 1, 1)) if len(rates) > 1 else 1.5
-    label: str | None = "a seed did not fit"
     for point in points:
         if set(point.statuses) != {"fitted"}:
             near, far = point.rate / step, point.rate * step
-            axes.axvspan(near, far, facecolor="none", edgecolor="#bbbbbb", hatch="///", linewidth=0, label=label)
+            axes.axvspan(near, far, facecolor="none", edgecolor="#bbbbbb", hatch="///", linewidth=0)
             failed = sum(status != "fitted" for status in point.statuses)
-            axes.annotate(f"{failed} of {len(point.statuses)}", (point.rate, 0.02), ha="center", fontsize=8)
-            label = None
+            text = f"{failed} of {len(point.statuses)}\ndid not fit"
+            axes.annotate(text, (point.rate, 0.04), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
 
 
 def _draw_steps(axes: Any, kept: Sequence[Candidate]) -> None:
