@@ -65,7 +65,6 @@ class Summary:
                 console.print(f"{SIGNS[check.outcome]} {check.name}: {check.says}", soft_wrap=True)
         for note in self.info.notes:
             console.print(f"Note: {note}", markup=False)
-        console.print(self.why, markup=False)
         passed = sum(check.outcome == "passed" for check in self.info.checks)
         console.print(f"\nVerdict: {SIGNS[self.verdict]}, {passed} of {len(self.info.checks)} checks passed")
         console.print(f"Report:  {self.folder / 'report.html'}", soft_wrap=True)

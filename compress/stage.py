@@ -11,7 +11,7 @@ from bigstep.sealed import WORK
 from compress.search import Network, Shipped, Workshop, describe, search
 from train import networks, step
 
-log = logging.getLogger("bigstep.compress")
+log = logging.getLogger("bigstep.baselines")
 
 
 def run(config: CompressConfig, images: Images, trained: Trained, *, device: str, out: Path) -> Compact:
@@ -68,5 +68,5 @@ def _baselines(shop: Workshop, trained: Trained, kept: list[dict[str, int]], bes
             continue
         path, quantisation = shop.write(network, "baseline", int8=best.model.quantisation is not None)
         done.append(Shipped(network, describe(baseline.name, network, path, quantisation)))
-        log.info("baseline %s compressed", baseline.name, extra={"done": position, "total": len(others)})
+        log.info("%s", baseline.name, extra={"done": position, "total": len(others)})
     return done
