@@ -78,6 +78,8 @@ def write_float32(network: nn.Module, architecture: Architecture, contract: Cont
     model.producer_version = None
     model.graph.name = "bigstep"
     proto = onnx_ir.to_proto(model)
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
+        del value.metadata_props[:]  # PyTorch's names for them: the pass leaves these, a tenth of a small file
     _require_standard(proto, path)
     path.write_bytes(proto.SerializeToString(deterministic=True))
 

@@ -1,0 +1,131 @@
+"""What the search keeps and what it takes back, on a network that is trained in a second."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from bigstep.config import CompressConfig
+from bigstep.records import Recipe
+from bigstep.sealed import sha256
+from compress import search as searching
+from compress.search import Network, Workshop, search
+from serve.predictor import Predictor
+from train import networks
+
+GENEROUS = {"margin": 0.5, "keep_fractions": (0.5, 0.25), "fine_tune_steps": 120, "calibration_images": 96}
+
+
+@pytest.fixture
+def dense(trained):
+    """Return the chosen network, to be fine-tuned by its own recipe."""
+    chosen = trained.info.trial(trained.info.chosen)
+    model = networks.load_weights(trained.info.architecture, trained.weights(chosen.name))
+    return Network(model, trained.info.architecture, chosen.recipe, chosen.seed)
+
+
+@pytest.fixture
+def shop(rows, contract, tmp_path, write_plain, monkeypatch):
+    """Return a function that makes a workshop with some settings."""
+    monkeypatch.setattr(searching.graph, "write_float32", write_plain)
+
+    def make(**settings) -> Workshop:
+        config = CompressConfig.model_validate(GENEROUS | settings)
+        return Workshop(config, rows, contract, "cpu", tmp_path, batch_size=16, stop_loss=0.1)
+
+    return make
+
+
+def steps(candidates):
+    return [(c.step, c.kept) for c in candidates]
+
+
+def test_a_generous_margin_keeps_the_last_share(shop, dense):
+    best, candidates = search(shop(), dense)
+    assert steps(candidates) == [
+        ("all units, INT8", True),
+        ("50% of the units, INT8", True),
+        ("25% of the units, INT8", True),
+    ]
+    assert best.model.architecture.widths == {"hidden1": 40, "hidden2": 20} == candidates[-1].widths
+    assert best.model.quantisation is not None and best.model.sha256 == candidates[-1].sha256
+    sizes = [c.bytes for c in candidates]
+    assert sizes == sorted(sizes, reverse=True) and best.model.bytes == sizes[-1]
+    assert all(drop.high <= 0.5 for c in candidates for drop in c.drops)
+
+
+def test_no_margin_takes_everything_back_and_ships_the_dense_file(shop, dense, tmp_path):
+    best, candidates = search(shop(margin=0.0), dense)
+    assert steps(candidates) == [
+        ("all units, INT8", False),
+        ("all units, float32", False),
+        ("50% of the units, INT8", False),
+        ("50% of the units, float32", False),
+    ]  # the search ends at the first share that fails in both forms
+    assert best.network is dense and best.model.quantisation is None
+    assert best.model.sha256 == sha256(tmp_path / "dense.fp32.onnx")
+    assert all(c.why.startswith("taken back") for c in candidates)
+    assert "more than 0.0" in candidates[0].why
+
+
+def test_a_share_that_hurts_is_taken_back_and_the_one_before_it_ships(shop, dense):
+    best, candidates = search(shop(keep_fractions=(0.75, 0.01), fine_tune_steps=0, margin=0.3), dense)
+    assert steps(candidates) == [
+        ("all units, INT8", True),
+        ("75% of the units, INT8", True),
+        ("1% of the units, INT8", False),
+        ("1% of the units, float32", False),
+    ]
+    assert best.model.architecture.widths == {"hidden1": 120, "hidden2": 60}
+    worst = max(candidates[-1].drops, key=lambda d: d.high)
+    assert worst.high > 0.3 and worst.group in candidates[-1].why
+
+
+def test_where_int8_costs_too_much_float32_is_tried(shop, dense, monkeypatch):
+    calibrate = searching.graph.calibrate
+
+    def far_too_wide(*args):
+        return {name: (low - 1e6, high + 1e6) for name, (low, high) in calibrate(*args).items()}
+
+    monkeypatch.setattr(searching.graph, "calibrate", far_too_wide)
+    best, candidates = search(shop(keep_fractions=(0.5,)), dense)
+    assert steps(candidates) == [
+        ("all units, INT8", False),
+        ("all units, float32", False),
+        ("50% of the units, INT8", False),
+        ("50% of the units, float32", True),
+    ]
+    assert "no smaller" in candidates[1].why  # the dense float32 file is no gain over itself
+    assert best.model.quantisation is None and best.model.architecture.widths["hidden1"] == 80
+
+
+def test_a_fine_tuning_that_diverges_is_taken_back_and_said_so(shop, dense, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bigstep"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="bigstep.compress")
+    wild = Network(dense.model, dense.architecture, Recipe(optimizer="sgd", rate=1e30), dense.seed)
+    best, candidates = search(shop(), wild)
+    assert steps(candidates) == [("all units, INT8", True)]
+    assert best.model.architecture == dense.architecture and best.model.quantisation is not None
+    assert "50% of the units: taken back: fine-tuning diverged" in caplog.messages
+
+
+def test_the_shipped_file_can_be_written_again_from_the_numbers(shop, dense, contract, rows, tmp_path):
+    workshop = shop(keep_fractions=(0.5,))
+    best, _ = search(workshop, dense)
+    again, quantisation = workshop.write(best.network, "again", int8=True)
+    assert sha256(again) == best.model.sha256 and quantisation == best.model.quantisation
+    logits = Predictor.open(again, contract).predict_all(np.array(rows.split("validation").images))
+    assert (logits.argmax(axis=1) == rows.split("validation").labels).mean() > 0.8
+
+
+@pytest.mark.parametrize(("target_cpu", "reduced"), [("generic", True), ("vnni", False)])
+def test_older_processors_get_seven_bits(shop, dense, target_cpu, reduced):
+    _, quantisation = shop(target_cpu=target_cpu).write(dense, "x", int8=True)
+    assert quantisation.reduce_range is reduced
+
+
+def test_shrinking_leaves_the_network_it_started_from(shop, dense):
+    before = {name: tensor.clone() for name, tensor in dense.model.state_dict().items()}
+    small = shop().shrink(dense, {"hidden1": 2, "hidden2": 3})
+    assert small.architecture.widths == {"hidden1": 2, "hidden2": 3} and not small.model.training
+    assert all((tensor == before[name]).all() for name, tensor in dense.model.state_dict().items())

@@ -1,0 +1,152 @@
+"""The learning-rate map and what is chosen from it, from trials written by hand."""
+
+from itertools import pairwise
+
+import pytest
+
+from bigstep.config import TrainConfig
+from bigstep.errors import TrainError
+from train import choose
+
+
+def chosen(trials, weight=0.5):
+    return choose.choose(choose.rate_map(trials, weight), trials, weight)
+
+
+def test_the_grid_is_logarithmic_and_holds_both_ends():
+    assert choose.grid(TrainConfig(min_rate=0.01, max_rate=1.0, num_rates=3)) == [0.01, 0.1, 1.0]
+    rates = choose.grid(TrainConfig())
+    assert rates[0] == 0.01 and rates[-1] == 1.0 and len(rates) == 9 and rates == sorted(rates)
+    ratios = [b / a for a, b in pairwise(rates)]
+    assert max(ratios) / min(ratios) == pytest.approx(1.0, abs=1e-3)
+    assert all(rate == float(f"{rate:.4g}") for rate in rates)
+
+
+def test_a_grid_of_one_is_the_smallest_rate():
+    assert choose.grid(TrainConfig(num_rates=1, min_rate=0.3)) == [0.3]
+
+
+def test_the_map_averages_over_seeds(make_trial):
+    trials = [
+        make_trial(0.2, 0, conflicting=0.6, prunability=0.9, unbiased=0.7, aligned=1.0),
+        make_trial(0.2, 1, conflicting=0.8, prunability=0.7, unbiased=0.5, aligned=0.8),
+        make_trial(0.1, 0, conflicting=0.2, prunability=0.4),
+        make_trial(0.1, 1, conflicting=0.4, prunability=0.4),
+    ]
+    low, high = choose.rate_map(trials, robust_weight=0.75)
+    assert (low.rate, high.rate) == (0.1, 0.2) and high.statuses == ["fitted", "fitted"]
+    assert (high.unbiased, high.aligned, high.conflicting, high.prunability) == pytest.approx((0.6, 0.9, 0.7, 0.8))
+    assert high.score == pytest.approx(0.75 * 0.7 + 0.25 * 0.8)
+    assert low.score == pytest.approx(0.75 * 0.3 + 0.25 * 0.4)
+
+
+@pytest.mark.parametrize(("weight", "rate"), [(1.0, 0.4), (0.0, 0.1), (0.5, 0.2)])
+def test_the_weight_decides_between_robust_and_prunable(make_trial, weight, rate):
+    trials = [
+        make_trial(0.1, conflicting=0.1, prunability=0.9),
+        make_trial(0.2, conflicting=0.7, prunability=0.8),
+        make_trial(0.4, conflicting=0.8, prunability=0.1),
+    ]
+    assert chosen(trials, weight).trial == f"sgd-{rate:g}-s0"
+
+
+def test_of_the_chosen_rate_the_best_seed_is_taken(make_trial):
+    trials = [
+        make_trial(0.1, 0, conflicting=0.9),
+        make_trial(0.1, 1, conflicting=0.1),
+        make_trial(0.2, 0, conflicting=0.6),
+        make_trial(0.2, 1, conflicting=0.7),
+    ]
+    assert chosen(trials).trial == "sgd-0.2-s1"
+
+
+def test_ties_go_to_the_smaller_rate_and_the_first_seed(make_trial):
+    trials = [make_trial(rate, seed) for rate in (0.4, 0.1, 0.2) for seed in (0, 1)]
+    assert chosen(trials).trial == "sgd-0.1-s0"
+
+
+@pytest.mark.parametrize("status", ["unfitted", "diverged", "collapsed"])
+def test_one_seed_that_did_not_fit_excludes_its_rate(make_trial, status):
+    trials = [
+        make_trial(0.1, 0, conflicting=0.3),
+        make_trial(0.1, 1, conflicting=0.3),
+        make_trial(0.2, 0, conflicting=0.9),
+        make_trial(0.2, 1, status, conflicting=0.9),
+        make_trial(0.05, 0, conflicting=0.1),
+        make_trial(0.05, 1, conflicting=0.1),
+    ]
+    points = choose.rate_map(trials, 0.5)
+    assert points[2].score is None and points[2].conflicting is None and points[2].statuses == ["fitted", status]
+    choice = chosen(trials)
+    assert choice.trial == "sgd-0.1-s0" and not choice.at_edge
+    assert "of the 2 rates" in choice.why and "(of 3 tried)" in choice.why
+    assert "At 0.2 and above not every seed fits" in choice.why
+
+
+@pytest.mark.parametrize(("best", "at_edge"), [(0.1, True), (0.2, False), (0.4, True)])
+def test_a_choice_at_the_edge_of_the_grid_is_marked(make_trial, best, at_edge):
+    trials = [make_trial(rate, conflicting=0.9 if rate == best else 0.5) for rate in (0.1, 0.2, 0.4)]
+    choice = chosen(trials)
+    assert choice.at_edge is at_edge
+    assert f"Rate {best:g} has the highest score, 0.700 = 0.5 x conflicting accuracy 0.900" in choice.why
+
+
+def test_a_single_rate_has_no_edge(make_trial):
+    assert not chosen([make_trial(0.1)]).at_edge
+
+
+@pytest.mark.parametrize(
+    ("statuses", "advice"),
+    [
+        (("diverged", "diverged"), "lower train.min_rate: every rate diverges or collapses"),
+        (("diverged", "collapsed"), "lower train.min_rate"),
+        (("unfitted", "diverged"), "raise train.max_steps"),
+        (("unfitted", "unfitted"), "raise train.max_steps"),
+    ],
+)
+def test_without_a_usable_rate_the_error_says_what_to_change(make_trial, statuses, advice):
+    trials = [make_trial(rate, 0, status) for rate, status in zip((0.1, 0.2), statuses, strict=True)]
+    with pytest.raises(TrainError, match=advice) as caught:
+        chosen(trials)
+    assert f"rate 0.1: {statuses[0]}; rate 0.2: {statuses[1]}" in str(caught.value)
+
+
+def test_the_biased_baseline_looks_at_biased_accuracy_alone(make_trial):
+    trials = [
+        make_trial(0.1, biased_accuracy=0.99, conflicting=0.0),
+        make_trial(0.2, biased_accuracy=0.90, conflicting=1.0),
+        make_trial(0.4, 0, "unfitted", biased_accuracy=1.0),
+    ]
+    [baseline] = choose.baselines(trials, {})
+    assert (baseline.name, baseline.trial) == ("biased-validation", "sgd-0.1-s0")
+
+
+def test_the_biased_baseline_takes_the_rate_of_the_best_mean_then_its_best_seed(make_trial):
+    trials = [
+        make_trial(0.1, 0, biased_accuracy=1.0),
+        make_trial(0.1, 1, biased_accuracy=0.6),
+        make_trial(0.2, 0, biased_accuracy=0.85),
+        make_trial(0.2, 1, biased_accuracy=0.95),
+    ]
+    assert choose.baselines(trials, {})[0].trial == "sgd-0.2-s1"
+
+
+def test_ties_in_biased_accuracy_go_to_the_lower_cross_entropy(make_trial):
+    trials = [make_trial(0.1, biased_loss=0.4), make_trial(0.2, biased_loss=0.2), make_trial(0.4, biased_loss=0.3)]
+    assert choose.baselines(trials, {})[0].trial == "sgd-0.2-s0"
+
+
+def test_conventional_recipes_take_their_best_fitted_seed(make_trial):
+    grid = [make_trial(0.1)]
+    conventional = {
+        "adam": [make_trial(1, 0, biased_accuracy=0.7), make_trial(1, 1, "unfitted", biased_accuracy=0.9)],
+        "momentum": [make_trial(2, 0, "unfitted"), make_trial(2, 1, "diverged")],
+    }
+    _, adam, momentum = choose.baselines(grid, conventional)
+    assert (adam.name, adam.trial) == ("adam", "sgd-1-s0")
+    assert momentum.trial is None and momentum.why.endswith("no seed fitted")
+
+
+def test_a_grid_without_a_fitted_rate_has_no_biased_baseline(make_trial):
+    [baseline] = choose.baselines([make_trial(0.1, 0, "unfitted"), make_trial(0.1, 1)], {})
+    assert baseline.trial is None and "no seed fitted" in baseline.why

@@ -1,0 +1,208 @@
+"""The whole stage on a data set without a test split: what it stores, and that nothing disturbs its digest.
+
+The trials run in this process (one core is all it sees), but where a test is about processes.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from bigstep.config import TrainConfig
+from bigstep.records import Trained, Trial
+from train import networks, prunability, stage, step, trial, workers
+
+CONFIG = TrainConfig(
+    widths=(8,),
+    min_rate=0.1,
+    max_rate=1000,
+    num_rates=3,
+    num_seeds=2,
+    stop_loss=0.15,
+    max_steps=96,
+    baseline_max_steps=400,
+)
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Return a function that sets how many cores the stage believes in; one at first."""
+
+    def set_cores(n: int) -> None:
+        monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(n)))
+
+    set_cores(1)
+    return set_cores
+
+
+@pytest.fixture(scope="module")
+def trained(rows, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
+        return stage.run(CONFIG, rows, device="cpu", out=tmp_path_factory.mktemp("trained"))
+
+
+def again(rows, out):
+    return stage.run(CONFIG, rows, device="cpu", out=out)
+
+
+def test_every_rate_seed_and_baseline_has_a_trial(trained):
+    names = [t.name for t in trained.info.trials]
+    recipes = ["adam-0.001", "sgd-0.01", "sgd-0.05-m0.9", "sgd-0.1", "sgd-10", "sgd-1000"]
+    assert [n for n in names if not n.endswith("-long")] == [f"{r}-s{seed}" for r in recipes for seed in (0, 1)]
+    assert [p.rate for p in trained.info.map] == [0.1, 10.0, 1000.0]
+    assert [b.name for b in trained.info.baselines] == [
+        "biased-validation",
+        "sgd-0.01",
+        "sgd-0.05-momentum-0.9",
+        "adam-0.001",
+    ]
+
+
+def test_the_only_usable_rate_is_chosen(trained):
+    assert "diverged" in trained.info.map[1].statuses and trained.info.map[1].score is None
+    assert trained.info.chosen.startswith("sgd-0.1-s") and trained.info.at_edge
+    assert trained.info.trial(trained.info.chosen).status == "fitted"
+    assert "At 10 and above" in trained.info.why
+
+
+def test_a_baseline_out_of_steps_gets_its_own_larger_budget(trained):
+    short, long = trained.info.trial("adam-0.001-s0"), trained.info.trial("adam-0.001-s0-long")
+    assert (short.status, short.steps, long.status) == ("unfitted", 96, "fitted")
+    assert 96 < long.steps <= 400 and long.train_loss <= CONFIG.stop_loss
+    adam = trained.info.baselines[-1]
+    assert adam.trial in ("adam-0.001-s0-long", "adam-0.001-s1-long")
+
+
+def test_a_trial_reports_what_its_files_say(trained, rows):
+    found = trained.info.trial(trained.info.chosen)
+    folder = trained.folder / "trials" / found.name
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "curve.json",
+        "prunability.json",
+        "train.final.npy",
+        "trial.json",
+        "validation_biased.final.npy",
+        "weights.safetensors",
+    ]
+    biased = rows.split("validation_biased")
+    correct = np.load(folder / "validation_biased.final.npy").argmax(axis=1) == biased.labels
+    assert found.biased_accuracy == pytest.approx(correct.mean())
+    curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_unbiased_accuracy"]
+    assert found.prunability == pytest.approx(prunability.area(curve)) and curve[0][1] == found.unbiased
+    model = networks.load_weights(trained.info.architecture, trained.weights(found.name))
+    validation = rows.split("validation")
+    logits = step.predict(model, networks.normalise(validation.images, trained.info.architecture))
+    correct = logits.argmax(dim=1).numpy() == validation.labels
+    assert found.conflicting == pytest.approx(correct[~validation.aligned].mean())
+    assert found.aligned == pytest.approx(correct[validation.aligned].mean())
+    steps = [s for s, _ in json.loads((folder / "curve.json").read_bytes())["steps_and_loss"]]
+    assert steps == list(range(6, found.steps + 1, 6))
+
+
+def test_early_outputs_are_kept_of_runs_that_last_so_long(trained):
+    folder = trained.folder / "trials" / "adam-0.001-s0"
+    early, final = np.load(folder / "train.early.npy"), np.load(folder / "train.final.npy")
+    assert early.shape == final.shape == (96, 3) and not np.array_equal(early, final)
+
+
+def test_a_diverged_trial_keeps_no_weights_and_no_numbers(trained):
+    diverged = [t for t in trained.info.trials if t.status == "diverged"]
+    assert diverged
+    for found in diverged:
+        assert found.conflicting is None and found.train_loss is None and not found.stored
+        assert not trained.weights(found.name).exists()
+
+
+def test_the_architecture_describes_the_training_pixels(trained, rows):
+    pixels = rows.split("train").images.reshape(-1, 3) / 255
+    assert trained.info.architecture.mean == pytest.approx(tuple(pixels.mean(axis=0)), abs=1e-6)
+    assert trained.info.architecture.std == pytest.approx(tuple(pixels.std(axis=0)), abs=1e-6)
+    assert trained.info.architecture.widths == {"hidden1": 8} and trained.info.architecture.classes == 3
+
+
+def test_a_convolutional_network_is_described_by_channels(rows):
+    architecture = stage.describe(CONFIG.model_copy(update={"network": "cnn", "widths": (4, 8)}), rows)
+    assert architecture.family == "cnn" and architecture.widths == {"conv1": 4, "conv2": 8}
+
+
+def test_the_record_opens_and_leaves_no_scratch_behind(trained):
+    assert Trained.open(trained.folder).digest == trained.digest
+    assert not (trained.folder / "work").exists()
+
+
+def test_one_process_and_two_give_the_same_digest(rows, tmp_path, cores):
+    config = CONFIG.model_copy(update={"num_rates": 1, "num_seeds": 1, "baseline_max_steps": CONFIG.max_steps})
+    digests = []
+    for n in (1, 2):
+        cores(n)
+        (tmp_path / str(n)).mkdir()
+        digests.append(stage.run(config, rows, device="cpu", out=tmp_path / str(n)).digest)
+    assert digests[0] == digests[1]
+
+
+def test_finished_trials_are_taken_from_the_disk(trained, rows, tmp_path, cores):
+    out = tmp_path / "out"
+    shutil.copytree(trained.folder / "trials", out / "trials")
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted((out / "trials").rglob("*")) if p.is_file()}
+    assert again(rows, out).digest == trained.digest
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before} == before
+
+
+class Killed(BaseException):
+    """Stand for a signal that ends the process."""
+
+
+@pytest.mark.parametrize("epoch", [3, 5, 8])
+def test_a_stage_killed_in_mid_trial_goes_on_to_the_same_digest(trained, rows, tmp_path, cores, monkeypatch, epoch):
+    save = step.save_checkpoint
+
+    def save_and_die(run, path):
+        save(run, path)
+        if run.epoch == epoch and "s1" in path.parent.name:  # some trials are finished by then
+            path.with_suffix(".tmp").write_bytes(b"cut short")
+            raise Killed
+
+    monkeypatch.setattr(trial, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(step, "save_checkpoint", save_and_die)
+    with pytest.raises(Killed):
+        again(rows, tmp_path)
+    finished = {p.name for p in (tmp_path / "trials").iterdir()}
+    [begun] = (tmp_path / "work").iterdir()
+    assert finished and "s1" in begun.name and (begun / "checkpoint.safetensors").is_file()
+    monkeypatch.setattr(trial, "CHECKPOINT_SECONDS", 1e9)
+    assert again(rows, tmp_path).digest == trained.digest
+
+
+def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_path, cores, monkeypatch):
+    shutil.copytree(trained.folder / "trials", tmp_path / "trials")
+    jobs = [t for t in trained.info.trials if t.stored]
+    bench = trial.Bench(rows, trained.info.architecture, 16, 0.15, "cpu", tmp_path)
+    needed = {trained.info.chosen} | {b.trial for b in trained.info.baselines}
+    spare = sorted({t.name for t in jobs} - needed)
+    assert len(needed) >= 4 and len(spare) >= 2
+    size = trained.weights(trained.info.chosen).stat().st_size
+    budget = (len(needed) + 1.5) * size / 1_000_000  # room for one that nobody needs
+    for _ in range(2):  # a second time, as after a crash before the record is sealed
+        found = [Trial.model_validate_json(p.read_bytes()) for p in sorted(tmp_path.glob("trials/*/trial.json"))]
+        kept = stage._keep(bench, found, trained.info.chosen, trained.info.baselines, budget)
+        assert {t.name for t in kept if t.stored} == needed | {spare[0]}
+        assert {p.parent.name for p in tmp_path.rglob("weights.safetensors")} == needed | {spare[0]}
+        read = json.loads((tmp_path / "trials" / spare[1] / "trial.json").read_bytes())
+        assert read["stored"] is False and [t.name for t in kept] == sorted(t.name for t in kept)
+    none_left = stage._keep(bench, trained.info.trials, trained.info.chosen, trained.info.baselines, 0)
+    assert {t.name for t in none_left if t.stored} == needed
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_trial_on_the_gpu_resembles_the_one_on_the_cpu(trained, rows, tmp_path):
+    found = trained.info.trial("adam-0.001-s0")
+    bench = trial.Bench(rows, trained.info.architecture, CONFIG.batch_size, CONFIG.stop_loss, "cuda", tmp_path)
+    on_gpu = trial.run_trial(bench, trial.Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
+    assert (on_gpu.status, on_gpu.steps) == (found.status, found.steps)
+    assert on_gpu.train_loss == pytest.approx(found.train_loss, rel=0.02)
+    assert on_gpu.conflicting == pytest.approx(found.conflicting, abs=0.1)
+    assert networks.load_weights(bench.architecture, tmp_path / "trials" / found.name / "weights.safetensors")

@@ -1,0 +1,51 @@
+"""Workers: one job stays in this process, an error in a worker reaches the caller."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from bigstep.config import TrainConfig
+from bigstep.records import Recipe
+from train import stage, workers
+from train.trial import Bench, Job
+
+
+@pytest.fixture
+def bench(rows, tmp_path):
+    return Bench(rows, stage.describe(TrainConfig(widths=(4,)), rows), 16, 0.2, "cpu", tmp_path)
+
+
+def job(seed: int) -> Job:
+    return Job(f"sgd-0.1-s{seed}", Recipe(optimizer="sgd", rate=0.1), seed, 30)
+
+
+def test_a_single_job_runs_here_on_one_thread_and_gives_the_threads_back(bench, monkeypatch):
+    seen = []
+    run_trial = workers.run_trial
+
+    def watched(*args):
+        seen.append(torch.get_num_threads())
+        return run_trial(*args)
+
+    monkeypatch.setattr(workers, "run_trial", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        [found] = workers.run_trials(bench, [job(0)])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1] and found.name == "sgd-0.1-s0"
+
+
+def test_no_jobs_are_no_work(bench):
+    assert list(workers.run_trials(bench, [])) == []
+
+
+def test_an_error_in_a_worker_reaches_the_caller(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1})
+    (tmp_path / "file").write_text("in the way")
+    broken = dataclasses.replace(bench, out=tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        list(workers.run_trials(broken, [job(0), job(1)]))
