@@ -204,12 +204,15 @@ class GroupDrop(Value):
 
 
 class Candidate(Value):
-    """Report one step of the search: what was tried, how large its file is, and what it did to each group."""
+    """Report one step of the search: what was tried, how large its file is, and what it did to each group.
+
+    A step whose fine-tuning did not end well has no file: its `bytes` and `sha256` are None.
+    """
 
     step: str
     widths: dict[str, int]
-    bytes: int
-    sha256: str
+    bytes: int | None
+    sha256: str | None
     drops: list[GroupDrop]
     kept: bool
     why: str

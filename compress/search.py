@@ -56,7 +56,7 @@ class Workshop:
         return quantised, quantisation
 
     def shrink(self, network: Network, widths: dict[str, int]) -> Network | None:
-        """Prune to the given widths and fine-tune by the network's own recipe; None if that diverges."""
+        """Prune to the given widths and fine-tune by the network's own recipe; None if that diverges or collapses."""
         model, architecture = prune(network.model, network.architecture, widths)
         if self.config.fine_tune_steps:
             split = self.images.split("train")
@@ -93,12 +93,12 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
     total = 1 + len(shop.config.keep_fractions)
     for done, fraction in enumerate((1.0, *shop.config.keep_fractions), start=1):
         step_name = "all units" if fraction == 1.0 else f"{100 * fraction:g}% of the units"
-        network = dense if fraction == 1.0 else shop.shrink(best.network, scaled_widths(dense.architecture, fraction))
-        tried = [] if network is None else _try(shop, judge, network, step_name, best.model.bytes)
-        candidates += [candidate for _, candidate in tried]
-        why = tried[-1][1].why if tried else "taken back: fine-tuning diverged"
-        log.info("%s: %s", step_name, why, extra={"done": done, "total": total})
-        if tried and tried[-1][1].kept:
+        widths = scaled_widths(dense.architecture, fraction)
+        network = dense if fraction == 1.0 else shop.shrink(best.network, widths)
+        tried = _try(shop, judge, network, step_name, best.model.bytes) if network else []
+        candidates += [candidate for _, candidate in tried] or [_spoilt(step_name, widths)]
+        log.info("%s: %s", step_name, candidates[-1].why, extra={"done": done, "total": total})
+        if candidates[-1].kept:
             best = tried[-1][0]
         elif fraction < 1.0:
             break
@@ -139,6 +139,11 @@ def _try(
         if kept:
             break
     return tried
+
+
+def _spoilt(step_name: str, widths: dict[str, int]) -> Candidate:
+    why = "taken back: fine-tuning diverged or collapsed"
+    return Candidate(step=step_name, widths=widths, bytes=None, sha256=None, drops=[], kept=False, why=why)
 
 
 def _decide(drops: list[GroupDrop], margin: float, size: int, smallest: int) -> tuple[bool, str]:

@@ -5,6 +5,7 @@ A finished trial is a folder `trials/<name>/` that appears at once; until then i
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -20,6 +22,7 @@ from bigstep.records import Architecture, Images, Recipe, Split, SplitName, Tria
 from bigstep.sealed import WORK, write_json
 from train import networks, prunability, step
 
+log = logging.getLogger("bigstep.train")
 CHECKPOINT_SECONDS = 5.0
 EARLY_EPOCH = 5  # per-sample outputs are kept after this many epochs, and again at the end
 
@@ -78,7 +81,12 @@ def _train(bench: Bench, job: Job, work: Path) -> step.Run:
     run = step.start(model, job.recipe)
     checkpoint = work / "checkpoint.safetensors"
     if checkpoint.is_file():
-        step.load_checkpoint(run, checkpoint)
+        try:
+            step.load_checkpoint(run, checkpoint)
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            log.warning("%s: its checkpoint cannot be read (%s); it starts again", job.name, error)
+            checkpoint.unlink()
+            return _train(bench, job, work)
     x_NCHW, y_N = bench.tensors("train")
     plan = step.Plan(job.recipe, bench.batch_size, bench.stop_loss, job.max_steps, job.seed)
     saved = time.monotonic()

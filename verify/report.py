@@ -258,8 +258,8 @@ def _step_row(candidate: Candidate) -> dict[str, Any]:
     ]
     return {
         "step": candidate.step,
-        "bytes": plots.format_bytes(candidate.bytes),
-        "drops": "; ".join(drops),
+        "bytes": NONE if candidate.bytes is None else plots.format_bytes(candidate.bytes),
+        "drops": "; ".join(drops) or NONE,
         "kept": candidate.kept,
         "why": candidate.why,
         "sha256": candidate.sha256,

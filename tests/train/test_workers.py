@@ -1,6 +1,7 @@
 """Workers: one job stays in this process, an error in a worker reaches the caller."""
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from bigstep.config import TrainConfig
 from bigstep.records import Recipe
 from train import stage, workers
-from train.trial import Bench, Job
+from train.trial import Bench, Job, run_trial
 
 
 @pytest.fixture
@@ -49,3 +50,14 @@ def test_an_error_in_a_worker_reaches_the_caller(bench, tmp_path, monkeypatch):
     broken = dataclasses.replace(bench, out=tmp_path / "file")
     with pytest.raises(NotADirectoryError):
         list(workers.run_trials(broken, [job(0), job(1)]))
+
+
+def test_a_damaged_checkpoint_only_costs_the_time_it_held(bench, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bigstep"), "propagate", True)
+    undisturbed = run_trial(bench, job(0))
+    work = bench.out / "work" / job(1).name
+    work.mkdir(parents=True)
+    (work / "checkpoint.safetensors").write_bytes(b"torn")
+    found = run_trial(bench, dataclasses.replace(job(0), name=job(1).name))
+    assert "it starts again" in caplog.text
+    assert found.model_copy(update={"name": undisturbed.name}) == undisturbed
