@@ -1,7 +1,7 @@
 # make run    train, compress, export, verify on the embedded digits, and say where the report is and how to serve
 # make test   lint, types, tests
 #
-# PRESET=tiny        a three-minute run with fewer rates and seeds (default: digits)
+# PRESET=tiny        a shorter run with fewer rates and seeds (default: digits)
 # TORCH_INDEX=URL    another index for PyTorch, like https://download.pytorch.org/whl/cpu
 # PYTHON=python3.12  the Python to make the virtual environment with (3.11 or newer)
 
@@ -33,11 +33,12 @@ install: .venv/installed
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "bigstep needs Python 3.11 or newer; name one with: make run PYTHON=python3.12"; exit 2; }
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python -m venv failed; on Debian: apt install python3-venv"; exit 2; }
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	@echo "Installing PyTorch, ONNX Runtime and other packages into .venv: about 0.5 GB with a CPU build of PyTorch."
-	@echo "(On Linux, PyPI's own PyTorch brings CUDA, about 3 GB more; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids it.)"
+	@echo "Installing PyTorch, ONNX Runtime and other packages into .venv: about 0.4 GB to download."
+	@echo "PyTorch from PyPI brings CUDA on Linux, about 3 GB more; avoid it with"
+	@echo "  make run TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 	@$(BIN)/python -m pip install $(PIP_FLAGS) torch torchvision
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[cpu,train,report]'
 	@touch $@

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,8 +24,11 @@ app = typer.Typer(
     add_completion=False,
 )
 EXIT = {"passed": 0, "failed": 1, "undecided": 3}
-INTERNAL_ERROR = 4
-USER_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR}
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 4, 130
+USER_ERRNOS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="a TOML file, or a preset: digits, tiny")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one setting")]
@@ -34,18 +38,20 @@ Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on 
 
 @app.command()
 def init(
-    path: Annotated[Path, typer.Argument(help="the file to write")] = Path("bigstep.toml"),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="the file to write")] = Path("bigstep.toml"),
     preset: Annotated[str, typer.Option(help="the preset to start from: digits, tiny")] = "digits",
 ) -> None:
     """Write a commented configuration."""
     if preset not in configuration.PRESETS:
         raise ConfigError("no such preset", got=preset, expected=", ".join(configuration.PRESETS))
-    config = configuration.PRESETS[preset]().model_copy(update={"name": path.stem})
+    config = configuration.load(preset, [f"name={json.dumps(path.stem)}"])
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(configuration.to_toml(config))
     except FileExistsError:
         raise ConfigError(f"{path} exists already", do="give another path, or remove it first") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path} cannot be written", got="no such folder", do=f"mkdir -p {path.parent}") from None
     typer.echo(f"wrote {path}; next: bigstep run {shlex.quote(str(path))}")
 
 
@@ -85,7 +91,7 @@ for _stage, _text in {
 
 @app.command()
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="a bundle folder, like runs/digits/bundle")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a bundle folder, like runs/digits/bundle")],
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on", min=0, max=65535)] = 8000,
 ) -> None:
@@ -96,24 +102,32 @@ def serve(
 
 
 def main() -> NoReturn:
-    """Run the command line and turn what goes wrong into one message and an exit code."""
+    """Run the command line and turn what goes wrong into one message and an exit code.
+
+    Only the gate exits with 1: typer ends with 2 on a wrong command line and silently with 130 on Ctrl-C.
+    """
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes must not import from the working directory either
     try:
         app()
     except BigstepError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; the next run goes on from here", 130)
     except OSError as error:
         if error.errno not in USER_ERRNOS:
-            raise
-        _fail(f"{error.filename or 'a file'} cannot be used\n  got:      {error.strerror}", 2)
+            _crash()
+        _fail(f"{error.filename or 'a file'} cannot be used\n  got:      {error.strerror}", USER_ERROR)
+    except Exception:
+        _crash()
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     sys.exit(code)
+
+
+def _crash() -> NoReturn:
+    traceback.print_exc()
+    _fail("this is a bug in bigstep; please report it with the lines above", INTERNAL_ERROR)
 
 
 def _run(
@@ -127,8 +141,12 @@ def _run(
         steps = pipeline.dry_run(config, folder, until)
         _print(summary.dry_run_json(steps) if as_json else summary.dry_run_text(steps))
         sys.exit(0)
-    with progress.shown():
-        records = pipeline.run(config, folder, until)
+    try:
+        with progress.shown():
+            records = pipeline.run(config, folder, until)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
     if until != "verify":
         _print(summary.stage_json(records, until) if as_json else summary.stage_text(records, until))
         sys.exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bigstep.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+GroupName = Annotated[str, Field(pattern=r"^(all|aligned|conflicting|[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)$")]
 
 
 class Section(BaseModel):
@@ -28,7 +30,9 @@ class DataConfig(Section):
 
     kind: Literal["digits"] = Field("digits", description="data set: digits (embedded, coloured)")
     seed: int = Field(0, ge=0, description="seed of splits and colours")
-    conflicting: Fraction = Field(0.05, description="share of training images whose colour contradicts the label")
+    conflicting: Annotated[float, Field(ge=0.0, le=0.8)] = Field(
+        0.05, description="share of training images whose colour contradicts the label"
+    )
 
 
 class TrainConfig(Section):
@@ -55,21 +59,41 @@ class TrainConfig(Section):
     def _rates_in_order(self) -> Self:
         if self.num_rates > 1 and not self.min_rate < self.max_rate:
             raise ValueError(f"min_rate must be below max_rate, got {self.min_rate} and {self.max_rate}")
+        if len(set(self.rates)) < self.num_rates:
+            raise ValueError("num_rates is too many for this range: rates would be equal to four digits")
+        if self.baseline_max_steps < self.max_steps:
+            raise ValueError("baseline_max_steps must be at least max_steps: baselines get no smaller budget")
         return self
+
+    @property
+    def rates(self) -> list[float]:
+        """Return the logarithmic grid of rates, rounded to four digits, smallest first."""
+        steps = max(self.num_rates - 1, 1)
+        ratio = self.max_rate / self.min_rate
+        return [float(f"{self.min_rate * ratio ** (k / steps):.4g}") for k in range(self.num_rates)]
 
 
 class CompressConfig(Section):
     """Choose how far to prune, and what the search may cost any group."""
 
-    keep_fractions: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)] = Field(
-        (0.5, 0.25, 0.125, 0.08, 0.05), description="shares of the hidden units to keep, tried in this order"
+    keep_fractions: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (0.5, 0.25, 0.125, 0.08, 0.05),
+        description="shares of the hidden units to keep, from large to small, tried in this order; none: INT8 alone",
     )
-    margin: Fraction = Field(0.03, description="largest drop of a group's accuracy that a step may cost (upper bound)")
-    fine_tune_steps: int = Field(1500, ge=0, description="step budget of the fine-tuning after each pruning step")
+    margin: Fraction = Field(
+        0.02, description="largest drop of a group that a step may cost (upper bound on validation, 95% confidence)"
+    )
+    fine_tune_steps: int = Field(6000, ge=0, description="step budget of the fine-tuning after each pruning step")
     calibration_images: Count = Field(256, description="training images that set the INT8 ranges")
     target_cpu: Literal["generic", "vnni"] = Field(
         "generic", description="vnni uses 8-bit weights; generic 7-bit ones, which older CPUs add without saturation"
     )
+
+    @model_validator(mode="after")
+    def _shares_shrink(self) -> Self:
+        if list(self.keep_fractions) != sorted(set(self.keep_fractions), reverse=True):
+            raise ValueError(f"keep_fractions must go from large to small, got {list(self.keep_fractions)}")
+        return self
 
 
 class ExportConfig(Section):
@@ -83,7 +107,7 @@ class ExportConfig(Section):
 class VerifyConfig(Section):
     """Choose what the gate demands."""
 
-    groups: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    groups: Annotated[tuple[GroupName, ...], Field(min_length=1)] = Field(
         ("aligned", "conflicting"), description="gated groups: aligned, conflicting, or like label=3,colour=gold"
     )
     margin: Fraction = Field(0.03, description="largest drop of a group's accuracy against the dense float32 file")
@@ -121,6 +145,13 @@ def tiny() -> Config:
 
 
 PRESETS = {"digits": digits, "tiny": tiny}
+EXPECTED = {  # where pydantic's own words do not help
+    "model_type": "a section, like [train]",
+}
+PATTERNS = {  # a pattern in words, by the key that has it
+    "name": "letters, digits, dots, dashes and underscores, the first a letter or digit",
+    "groups": "all, aligned, conflicting, or terms like label=3,colour=blue",
+}
 
 
 def load(source: str, overrides: Iterable[str] = ()) -> Config:
@@ -175,7 +206,8 @@ def _toml_line(key: str, value: object, help_text: str | None) -> list[str]:
 def _toml_literal(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_literal(v) for v in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    # A TOML string is a JSON string, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -216,8 +248,12 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
         close = difflib.get_close_matches(path[-1], names, n=1)
         do = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
         return ConfigError(f"{source}: unknown key {key!r}", do=do)
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return ConfigError(f"{source}: {key or 'the configuration'} is not valid", got=first["input"], expected=message)
+    if first["type"] == "value_error":
+        return ConfigError(f"{source}: {key}: {str(first['msg']).removeprefix('Value error, ')}")
+    expected = EXPECTED.get(first["type"], str(first["msg"]).removeprefix("Input should be "))
+    if first["type"] == "string_pattern_mismatch":
+        expected = next(text for name, text in PATTERNS.items() if name in path)
+    return ConfigError(f"{source}: {key} is not valid", got=repr(first["input"]), expected=expected)
 
 
 def _fields_at(path: list[str]) -> Mapping[str, object]:

@@ -23,7 +23,8 @@ class NotAnImage(DataError):
 def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:
     """Decode an image file to the pixels that the network was trained on.
 
-    The order is: EXIF rotation, conversion to RGB (or grey), resize of the whole picture without cropping, bilinear.
+    The order is: EXIF rotation, 8 bits per channel, conversion to RGB (or grey) without alpha, resize of the whole
+    picture without cropping, bilinear.
 
     Args:
         content: the bytes of a JPEG, PNG, WEBP, BMP, GIF (first frame) or TIFF file.
@@ -53,11 +54,22 @@ def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:
             do="scale it down first",
         )
     try:
-        upright = ImageOps.exif_transpose(image)
-        pixels = upright.convert("RGB" if spec.channels == 3 else "L")
+        pixels = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if spec.channels == 3 else "L")
+    except DataError:
+        raise
     except Exception as error:  # the same, while the pixels are read
         raise DataError("the image cannot be decoded", got=error, do="send an undamaged file") from error
     size = (spec.width_px, spec.height_px)
     if pixels.size != size:
         pixels = pixels.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(pixels).reshape(spec.height_px, spec.width_px, spec.channels)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits: Pillow cuts it off at 255, which turns nearly every picture white."""
+    if image.mode in ("I", "F"):
+        expected = "8 or 16 bits per channel"
+        raise DataError("the image has 32 bits per pixel", got=f"mode {image.mode}", expected=expected)
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))

@@ -39,7 +39,7 @@ class Stage:
 
 
 GRAPH = ("export/graph.py", "serve/predictor.py")
-TORCH = (*RUNTIME, "torch", "safetensors", "onnx", "onnxscript")
+TORCH = (*RUNTIME, "torch", "safetensors", "onnx", "onnx-ir", "onnxscript")
 STAGES = (
     Stage("data", Images, (), ("data",), ("numpy", "Pillow", "scikit-learn")),
     Stage("train", Trained, ("data",), ("train",), ("numpy", "torch", "safetensors"), on_device=True, resumes=True),
@@ -57,7 +57,7 @@ STAGES = (
         Verdict,
         ("data", "compress", "export"),
         ("verify", "serve/predictor.py", "serve/bench.py"),
-        (*RUNTIME, "scipy"),
+        (*RUNTIME, "scipy", "Jinja2", "matplotlib"),
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)
@@ -81,9 +81,11 @@ def run(config: Config, folder: Path, until: str = "verify") -> dict[str, Record
     store = Store(folder)
     with store.locked():
         (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        stages = STAGES[: NAMES.index(until) + 1]
+        versions([package for stage in stages for package in stage.packages])  # before hours of training, not after
         device = resolve_device(config.device)
         records: dict[str, Record[Any]] = {}
-        for stage in STAGES[: NAMES.index(until) + 1]:
+        for stage in stages:
             records[stage.name] = _run_stage(store, stage, config, records, device)
         if until == "verify":
             records["bundle"] = _bundle(store, config, records)
@@ -91,20 +93,22 @@ def run(config: Config, folder: Path, until: str = "verify") -> dict[str, Record
 
 
 def dry_run(config: Config, folder: Path, until: str = "verify") -> list[Step]:
-    """Say for every stage whether it would be reused, resumed or run; nothing is written."""
+    """Say for every stage whether it would be reused, resumed or run; nothing is written.
+
+    A damaged record is taken to come out the same when it is made again, so that later stages can still be reused.
+    """
     store = Store(folder)
     device = resolve_device(config.device)
-    records: dict[str, Record[Any]] = {}
+    digests: dict[str, str] = {}
     steps = []
     for stage in STAGES[: NAMES.index(until) + 1]:
         found, action = None, "run"
-        if all(name in records for name in stage.reads):
-            key = _key(stage, config, records, device)
-            found = store.find(stage.makes, key)
+        if all(name in digests for name in stage.reads):
+            key = _key(stage, config, digests, device)
+            found, noted = store.find(stage.makes, key), store.noted(key)
             begun = (folder / "partial" / f"{stage.name}-{key[:16]}").is_dir()
             action = "reuse" if found else "resume" if begun and stage.resumes else "run"
-        if found:
-            records[stage.name] = found
+            digests |= {stage.name: noted} if noted else {}
         steps.append(Step(stage.name, action, f"{found.kind}-{found.digest[:16]}" if found else ""))
     return steps
 
@@ -129,7 +133,7 @@ def resolve_device(device: str) -> str:
 
 
 def _run_stage(store: Store, stage: Stage, config: Config, records: dict[str, Record[Any]], device: str) -> Record[Any]:
-    key = _key(stage, config, records, device)
+    key = _key(stage, config, {name: record.digest for name, record in records.items()}, device)
     found = store.find(stage.makes, key)
     if found:
         log.info("%s: unchanged", stage.name)
@@ -147,12 +151,12 @@ def _run_stage(store: Store, stage: Stage, config: Config, records: dict[str, Re
     return store.publish(made, key)
 
 
-def _key(stage: Stage, config: Config, records: dict[str, Record[Any]], device: str) -> str:
+def _key(stage: Stage, config: Config, digests: dict[str, str], device: str) -> str:
     return make_key(
         {
             "stage": stage.name,
             "config": getattr(config, stage.name).model_dump(mode="json"),
-            "inputs": {name: records[name].digest for name in stage.reads},
+            "inputs": {name: digests[name] for name in stage.reads},
             "code": code_digest((*stage.code, *SHARED)),
             "versions": versions(stage.packages),
             "device": device if stage.on_device else None,
@@ -165,9 +169,19 @@ def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bu
     place = store.folder / "bundle"
     made_from = {name: records[name].digest for name in NAMES}
     made_from["report"] = code_digest(("verify",))
-    present = _open_bundle(place)
-    if present and present.info.made_from == made_from and present.info.name == config.name:
-        return present
+    bundle = _open_bundle(place)
+    if not bundle or bundle.info.made_from != made_from or bundle.info.name != config.name:
+        bundle = _make_bundle(store, config.name, records, made_from)
+    for name in ("report.html", "report.md"):
+        shutil.copyfile(place / name, store.folder / name)
+    images = records["data"]
+    assert isinstance(images, Images)
+    Image.fromarray(np.array(images.split("test").images[0]).squeeze()).save(store.folder / EXAMPLE)
+    return bundle
+
+
+def _make_bundle(store: Store, name: str, records: dict[str, Record[Any]], made_from: dict[str, str]) -> Bundle:
+    place = store.folder / "bundle"
     exported, verdict = records["export"], records["verify"]
     assert isinstance(exported, Exported)
     assert isinstance(verdict, Verdict)
@@ -180,7 +194,7 @@ def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bu
     shutil.copyfile(verdict.folder / "measured.json", out / "measured.json")
     importlib.import_module("verify.report").write(
         out,
-        bundle_name=config.name,
+        bundle_name=name,
         images=records["data"],
         trained=records["train"],
         compact=records["compress"],
@@ -188,7 +202,7 @@ def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bu
         verdict=verdict,
     )
     info = BundleInfo(
-        name=config.name,
+        name=name,
         contract=exported.info.contract,
         forms=forms,
         served=exported.info.served,
@@ -197,11 +211,6 @@ def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bu
     )
     bundle = Bundle.seal(out, info)
     replace_folder(out, place)
-    for name in ("report.html", "report.md"):
-        shutil.copyfile(place / name, store.folder / name)
-    images = records["data"]
-    assert isinstance(images, Images)
-    Image.fromarray(np.array(images.split("test").images[0]).squeeze()).save(store.folder / EXAMPLE)
     return Bundle(place, bundle.digest, bundle.info)
 
 

@@ -23,11 +23,8 @@ class Bars(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Advance the bar of the stage, or print the message above the bars."""
-        stage, done, total = (
-            record.name.rpartition(".")[2],
-            getattr(record, "done", None),
-            getattr(record, "total", None),
-        )
+        stage = record.name.partition(".")[2].replace(".", " ")
+        done, total = getattr(record, "done", None), getattr(record, "total", None)
         if done is None:
             self.progress.console.print(record.getMessage(), markup=False, highlight=False)
             return
@@ -58,9 +55,9 @@ def shown() -> Iterator[None]:
     console = Console(stderr=True)
     log = logging.getLogger("bigstep")
     log.setLevel(logging.INFO)
-    log.propagate = False
+    before, log.propagate = log.propagate, False
     columns = (
-        TextColumn("{task.description:<8}"),
+        TextColumn("{task.description:<18}"),
         BarColumn(20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -77,3 +74,4 @@ def shown() -> Iterator[None]:
             yield
     finally:
         log.removeHandler(handler)
+        log.propagate = before

@@ -219,10 +219,14 @@ class Candidate(Value):
 
 
 class CompactModel(Value):
-    """Describe one compact network; its weights lie in `<name>.safetensors`. No quantisation means float32."""
+    """Describe one compact network; its weights lie in `<name>.safetensors`. No quantisation means float32.
+
+    `fitted` says whether every fine-tuning on the way reached the stopping rule of training.
+    """
 
     name: str
     architecture: Architecture
+    fitted: bool
     quantisation: Quantisation | None
     sha256: str
     bytes: int

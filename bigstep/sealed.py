@@ -3,8 +3,8 @@
 A folder becomes a record when `seal` has written its `record.json` (what it says of itself) and, last of all,
 `manifest.json` (the SHA-256 of every file). Opening a record checks every hash.
 
-Clock readings and what is drawn from them (`UNDIGESTED`) are hashed against damage but left out of the digest, so that
-the same inputs give the same digest on every run.
+Clock readings and what is drawn for people (`UNDIGESTED`) are hashed against damage but left out of the digest, so
+that the same inputs give the same digest on every run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from bigstep.errors import RecordError
 
 FORMAT = 1
 WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
-UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "README.md"})
-REPAIR = "bigstep run CONFIG makes a damaged or missing record again"
+UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png"})
+REPAIR = "copy it again from where it came, or make it again with bigstep run CONFIG"
 
 
 class Value(BaseModel):
@@ -74,6 +74,7 @@ class Record(Generic[I]):
         names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         files = {name: _entry(folder / name) for name in names if name != "manifest.json"}
         manifest = Manifest(format=FORMAT, kind=cls.kind, digest=_digest(cls.kind, files), files=files)
+        flush(folder)
         write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
         return cls(folder, manifest.digest, info)
 
@@ -87,6 +88,8 @@ class Record(Generic[I]):
         manifest = read_manifest(folder)
         if manifest.kind != cls.kind:
             raise RecordError(f"{folder} holds another kind of record", got=manifest.kind, expected=cls.kind)
+        if "record.json" not in manifest.files:
+            raise RecordError(f"{folder / 'manifest.json'} does not list record.json", do=REPAIR)
         for name, entry in manifest.files.items():
             check_file(folder / name, entry)
         try:
@@ -110,6 +113,16 @@ def write_json(path: Path, value: object) -> None:
         os.fsync(file.fileno())
 
 
+def flush(folder: Path) -> None:
+    """Flush every file of a folder to the disk, so that a rename cannot outlive the content after a loss of power."""
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
@@ -128,8 +141,9 @@ def read_manifest(folder: Path) -> Manifest:
         if content.get("format") != FORMAT:
             raise RecordError(f"{path} has an unknown format", got=content.get("format"), expected=FORMAT, do=REPAIR)
         manifest = Manifest.model_validate(content)
-    except FileNotFoundError:
-        raise RecordError(f"{folder} is no record", got="no manifest.json", do=REPAIR) from None
+    except (FileNotFoundError, NotADirectoryError):
+        got = "no manifest.json" if folder.is_dir() else "no such folder"
+        raise RecordError(f"{folder} is no record", got=got, do=REPAIR) from None
     except (ValueError, AttributeError) as error:
         raise RecordError(f"{path} cannot be read", got=error, do=REPAIR) from error
     found = _digest(manifest.kind, manifest.files)
@@ -146,11 +160,11 @@ def check_file(path: Path, entry: FileEntry) -> None:
     """
     if not path.is_file():
         raise RecordError(f"{path} is missing", expected=f"sha256 {entry.sha256}", do=REPAIR)
-    found = sha256(path)
-    if found != entry.sha256:
+    found = _entry(path)
+    if found != entry:
         raise RecordError(
             f"{path} was altered",
-            got=f"sha256 {found}, {path.stat().st_size} bytes",
+            got=f"sha256 {found.sha256}, {found.bytes} bytes",
             expected=f"sha256 {entry.sha256}, {entry.bytes} bytes",
             do=REPAIR,
         )

@@ -21,11 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bigstep.errors import ConfigError, RecordError
+from bigstep.errors import BigstepError, ConfigError, RecordError
 from bigstep.sealed import Record, write_json
 
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
+FULL_BYTES = 1_000_000  # a disk with less is taken to be full: a write that failed leaves what still went in
+CODE = frozenset({".py", ".html", ".md"})  # what of our own decides a result
 SHORT = 16  # characters of a hash in a folder name; the full one is in the manifest and is checked
 
 
@@ -40,9 +42,14 @@ class Store:
         """Hold the run folder for this process.
 
         Raises:
-            ConfigError: another process holds it.
+            ConfigError: another process holds it, it cannot be made, or its disk ran full.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.folder} cannot be the run folder", got=error.strerror, do="give another --run-dir"
+            ) from None
         with (self.folder / "lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,17 +61,39 @@ class Store:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield
+            try:
+                yield
+            except BigstepError:
+                raise
+            except Exception as error:  # numpy, onnx and safetensors each have an error of their own for a full disk
+                if shutil.disk_usage(self.folder).free < FULL_BYTES:
+                    do = "make room; the same command then goes on from here"
+                    raise ConfigError(f"{self.folder}: the disk is full", got=error, do=do) from error
+                raise
 
     def find(self, kind: type[R], key: str) -> R | None:
-        """Return the record made under a key, or None if there is none or it is damaged."""
-        path = self.folder / "keys" / f"{key}.json"
-        if not path.is_file():
+        """Return the record made under a key, or None if there is none, or it is damaged or another one."""
+        digest = self.noted(key)
+        if digest is None:
             return None
         try:
-            return kind.open(self.folder / "records" / json.loads(path.read_bytes())["record"])
-        except (RecordError, ValueError, KeyError, TypeError) as error:
+            record = kind.open(self.folder / "records" / _name(kind, digest))
+            if record.digest != digest:
+                raise RecordError(f"{record.folder} was replaced", got=record.digest, expected=digest)
+            return record
+        except RecordError as error:
             log.warning("%s\n  it is made again", error)
+            return None
+
+    def noted(self, key: str) -> str | None:
+        """Return the digest of the record that was made under a key, be it damaged now or not."""
+        path = self.folder / "keys" / f"{key}.json"
+        try:
+            return str(json.loads(path.read_bytes())["digest"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s cannot be read\n  the record is made again", path)
             return None
 
     def partial(self, stage: str, key: str) -> Path:
@@ -75,7 +104,7 @@ class Store:
 
     def publish(self, record: R, key: str) -> R:
         """Move a sealed record to its place at once, then note its key."""
-        name = f"{record.kind}-{record.digest[:SHORT]}"
+        name = _name(type(record), record.digest)
         place = self.folder / "records" / name
         place.parent.mkdir(exist_ok=True)
         replace_folder(record.folder, place)
@@ -85,6 +114,10 @@ class Store:
         write_json(written, {"record": name, "digest": record.digest})
         written.replace(keys / f"{key}.json")
         return type(record)(place, record.digest, record.info)
+
+
+def _name(kind: type[Record[Any]], digest: str) -> str:
+    return f"{kind.kind}-{digest[:SHORT]}"
 
 
 def replace_folder(source: Path, place: Path) -> None:
@@ -103,20 +136,30 @@ def make_key(parts: Mapping[str, Any]) -> str:
 
 
 def code_digest(sources: Sequence[str]) -> str:
-    """Return the SHA-256 of folders and files of our own code, named relative to the installed root."""
+    """Return the SHA-256 of folders and files of our own code and templates, named relative to the installed root."""
     root = Path(__file__).parent.parent
-    found = {root / source for source in sources}
-    files = sorted(f for path in found for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
+    files: set[Path] = set()
+    for source in sources:
+        path = root / source
+        found = [f for f in path.rglob("*") if f.suffix in CODE] if path.is_dir() else [path]
+        assert found, f"{source} is no code of ours"
+        files |= set(found)
     digest = hashlib.sha256()
-    for file in files:
-        if "__pycache__" not in file.parts:
-            digest.update(
-                f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
-            )
+    for file in sorted(files):
+        name, content = file.relative_to(root).as_posix(), hashlib.sha256(file.read_bytes())
+        digest.update(f"{name} {content.hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of Python and of some installed packages."""
-    found = {package: importlib.metadata.version(package) for package in packages}
+    """Return the versions of Python and of some installed packages.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    try:
+        found = {package: importlib.metadata.version(package) for package in packages}
+    except importlib.metadata.PackageNotFoundError as error:
+        do = "install what the pipeline needs: pip install '.[cpu,train,report]', or make install"
+        raise ConfigError(f"the package {error.name} is not installed", do=do) from None
     return {"python": ".".join(platform.python_version_tuple()[:2]), **found}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bigstep.pipeline import EXAMPLE, Step
@@ -62,15 +65,15 @@ class Summary:
         console.print(self._table())
         for check in self.info.checks:
             if check.outcome != "passed":
-                console.print(f"{SIGNS[check.outcome]} {check.name}: {check.says}", soft_wrap=True)
+                console.print(f"{SIGNS[check.outcome]} {escape(f'{check.name}: {check.says}')}", soft_wrap=True)
         for note in self.info.notes:
-            console.print(f"Note: {note}", markup=False)
+            console.print(f"Note: {note}", markup=False, soft_wrap=not console.is_terminal)
         passed = sum(check.outcome == "passed" for check in self.info.checks)
         console.print(f"\nVerdict: {SIGNS[self.verdict]}, {passed} of {len(self.info.checks)} checks passed")
-        console.print(f"Report:  {self.folder / 'report.html'}", soft_wrap=True)
+        console.print(f"Report:  {self.folder / 'report.html'}", soft_wrap=True, markup=False)
         if self.verdict == "passed":
             bundle = shlex.quote(str(self.folder / "bundle"))
-            console.print(f"Serve:   .venv/bin/bigstep serve {bundle}", soft_wrap=True)
+            console.print(f"Serve:   {_command()} serve {bundle}", soft_wrap=True, markup=False)
             example = shlex.quote(f"@{self.folder / EXAMPLE}")
             query = f"curl --data-binary {example} -H 'Content-Type: image/png' http://127.0.0.1:8000/predict"
             console.print(f"Query:   {query}", soft_wrap=True, markup=False)
@@ -85,6 +88,15 @@ class Summary:
             latency = "-" if row.latency_ms is None else f"{row.latency_ms:.3f}"
             table.add_row(row.model, f"{row.bytes:,}", *accuracies, latency)
         return table
+
+
+def _command() -> str:
+    """Return how this program was called, so that its advice works where it is read."""
+    called = Path(sys.argv[0])
+    if called.name != "bigstep":
+        return "bigstep"
+    on_path = shutil.which("bigstep")
+    return "bigstep" if on_path and Path(on_path).samefile(called) else shlex.quote(str(called))
 
 
 def read(records: dict[str, Record[Any]], folder: Path) -> Summary:

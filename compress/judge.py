@@ -17,20 +17,25 @@ CONFIDENCE = 0.95
 
 
 class Judge:
-    """Compare files with one dense file on the validation images, group by group."""
+    """Compare files with one dense file on the validation images, group by group.
+
+    Raises:
+        CompressError: the dense file returns logits that are not finite.
+    """
 
     def __init__(self, split: Split, contract: Contract, dense_file: Path) -> None:
         self.split = split
         self.contract = contract
-        self.before = self._correct(dense_file)
+        before = self._correct(dense_file)
+        if before is None:
+            raise CompressError(f"{dense_file.name} returns logits that are not finite", do="train at a smaller rate")
+        self.before = before
 
     def drops(self, file: Path) -> list[GroupDrop]:
-        """Return the drop of each group's accuracy from the dense file to this one.
-
-        Raises:
-            CompressError: the file returns logits that are not finite.
-        """
+        """Return the drop of each group's accuracy from the dense file to this one; none if logits are not finite."""
         after = self._correct(file)
+        if after is None:
+            return []
         return [self._drop(name, mask, after) for name, mask in self._groups().items() if mask.any()]
 
     def _drop(self, name: str, mask: NDArray[np.bool_], after: NDArray[np.bool_]) -> GroupDrop:
@@ -50,9 +55,9 @@ class Judge:
             return {"all": np.ones(len(self.split.labels), dtype=np.bool_)}
         return {ALIGNED: self.split.aligned, CONFLICTING: ~self.split.aligned}
 
-    def _correct(self, file: Path) -> NDArray[np.bool_]:
+    def _correct(self, file: Path) -> NDArray[np.bool_] | None:
         logits_NK = Predictor.open(file, self.contract).predict_all(self.split.images)
         if not np.isfinite(logits_NK).all():
-            raise CompressError(f"{file.name} returns logits that are not finite", do="train at a smaller rate")
+            return None
         correct: NDArray[np.bool_] = np.equal(logits_NK.argmax(axis=1), self.split.labels)
         return correct

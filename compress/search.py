@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,12 +23,13 @@ log = logging.getLogger("bigstep.compress")
 
 @dataclass(frozen=True)
 class Network:
-    """Hold a network on its way down, with the recipe it is fine-tuned by."""
+    """Hold a network on its way down, with the recipe it is fine-tuned by, and whether it fitted all the way."""
 
     model: nn.Sequential
     architecture: Architecture
     recipe: Recipe
     seed: int
+    fitted: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,17 @@ class Workshop:
     def shrink(self, network: Network, widths: dict[str, int]) -> Network | None:
         """Prune to the given widths and fine-tune by the network's own recipe; None if that diverges or collapses."""
         model, architecture = prune(network.model, network.architecture, widths)
-        if self.config.fine_tune_steps:
-            split = self.images.split("train")
-            x_NCHW = networks.normalise(split.images, architecture).to(self.device)
-            y_N = torch.tensor(split.labels.tolist(), device=self.device)
-            plan = step.Plan(network.recipe, self.batch_size, self.stop_loss, self.config.fine_tune_steps, network.seed)
-            run = step.fit(step.start(model.to(self.device), network.recipe), x_NCHW, y_N, plan)
-            if run.status in ("diverged", "collapsed"):
-                return None
-        return Network(model.cpu().eval(), architecture, network.recipe, network.seed)
+        if self.config.fine_tune_steps == 0:
+            return replace(network, model=model.eval(), architecture=architecture)
+        split = self.images.split("train")
+        x_NCHW = networks.normalise(split.images, architecture).to(self.device)
+        y_N = torch.from_numpy(np.array(split.labels)).to(self.device)
+        plan = step.Plan(network.recipe, self.batch_size, self.stop_loss, self.config.fine_tune_steps, network.seed)
+        run = step.fit(step.start(model.to(self.device), network.recipe), x_NCHW, y_N, plan)
+        if run.status in ("diverged", "collapsed"):
+            return None
+        fitted = network.fitted and run.status == "fitted"
+        return replace(network, model=model.cpu().eval(), architecture=architecture, fitted=fitted)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
     """Search for the smallest file whose every group stays within the margin of the dense float32 file.
 
     The first step quantises; each further one prunes to the next share of the dense widths, fine-tunes and quantises.
-    Where INT8 costs too much the step is tried in float32. The search ends at the first share that fails in both.
+    Where INT8 costs too much, or saves nothing, the step is tried in float32. A step that fails in both is taken back,
+    and the next, smaller share starts again from the last network that was kept.
 
     Returns:
         The network to ship (the dense one if no step is kept), and every step with its verdict on `validation`.
@@ -100,8 +105,6 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
         log.info("%s: %s", step_name, candidates[-1].why, extra={"done": done, "total": total})
         if candidates[-1].kept:
             best = tried[-1][0]
-        elif fraction < 1.0:
-            break
     return best, candidates
 
 
@@ -110,6 +113,7 @@ def describe(name: str, network: Network, path: Path, quantisation: Quantisation
     return CompactModel(
         name=name,
         architecture=network.architecture,
+        fitted=network.fitted,
         quantisation=quantisation,
         sha256=sha256(path),
         bytes=path.stat().st_size,
@@ -119,7 +123,7 @@ def describe(name: str, network: Network, path: Path, quantisation: Quantisation
 def _try(
     shop: Workshop, judge: Judge, network: Network, step_name: str, smallest: int
 ) -> list[tuple[Shipped, Candidate]]:
-    """Judge a network as INT8 and, where that costs too much, as float32; the last entry is the one that counts."""
+    """Judge a network as INT8 and, where that is not kept, as float32; the last entry is the one that counts."""
     tried = []
     for int8 in (True, False):
         path, quantisation = shop.write(network, "candidate", int8=int8)
@@ -147,6 +151,8 @@ def _spoilt(step_name: str, widths: dict[str, int]) -> Candidate:
 
 
 def _decide(drops: list[GroupDrop], margin: float, size: int, smallest: int) -> tuple[bool, str]:
+    if not drops:
+        return False, "taken back: its logits are not finite"
     worst = max(drops, key=lambda d: d.high)
     bound = f"{worst.group} may drop by up to {100 * worst.high:.1f} points"
     if not worst.high <= margin:

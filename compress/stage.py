@@ -11,7 +11,7 @@ from bigstep.sealed import WORK
 from compress.search import Network, Shipped, Workshop, describe, search
 from train import networks, step
 
-log = logging.getLogger("bigstep.baselines")
+log = logging.getLogger("bigstep.compress.baselines")
 
 
 def run(config: CompressConfig, images: Images, trained: Trained, *, device: str, out: Path) -> Compact:
@@ -29,7 +29,7 @@ def run(config: CompressConfig, images: Images, trained: Trained, *, device: str
 
     Raises:
         TrainError: stored weights are not finite.
-        CompressError: a file that is judged returns logits that are not finite.
+        CompressError: the dense file returns logits that are not finite.
     """
     folder = out / WORK
     folder.mkdir(exist_ok=True)

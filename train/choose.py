@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bigstep.config import TrainConfig
 from bigstep.errors import TrainError
 from bigstep.records import Baseline, RatePoint, Recipe, Trial
 
@@ -30,12 +29,6 @@ class Choice:
     trial: str
     why: str
     at_edge: bool
-
-
-def grid(config: TrainConfig) -> list[float]:
-    """Return the logarithmic grid of rates, rounded to four digits, smallest first."""
-    rates = np.geomspace(config.min_rate, config.max_rate, config.num_rates)
-    return [float(f"{rate:.4g}") for rate in rates]
 
 
 def rate_map(trials: Sequence[Trial], robust_weight: float) -> list[RatePoint]:

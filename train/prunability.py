@@ -27,13 +27,12 @@ def prune_by_magnitude(model: nn.Module, fraction: float) -> nn.Module:
     pruned = copy.deepcopy(model)
     weights = [p for p in pruned.parameters() if p.ndim > 1]
     magnitudes = torch.cat([w.detach().abs().flatten() for w in weights])
-    remove = round(fraction * len(magnitudes))
-    if remove == 0:
-        return pruned
-    threshold = magnitudes.kthvalue(remove).values
+    remove = torch.argsort(magnitudes, stable=True)[: round(fraction * len(magnitudes))]
+    gone = torch.zeros(len(magnitudes), dtype=torch.bool, device=magnitudes.device)
+    gone[remove] = True
     with torch.no_grad():
-        for weight in weights:
-            weight[weight.abs() <= threshold] = 0.0
+        for weight, mask in zip(weights, gone.split([w.numel() for w in weights]), strict=True):
+            weight[mask.view_as(weight)] = 0.0
     return pruned
 
 

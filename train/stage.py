@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bigstep.config import TrainConfig
+from bigstep.errors import ConfigError
 from bigstep.records import Architecture, Baseline, Images, Recipe, Trained, TrainedInfo, Trial
 from bigstep.sealed import write_json
 from train import choose, networks, step
@@ -16,6 +18,7 @@ from train.trial import Bench, Job
 from train.workers import run_trials
 
 log = logging.getLogger("bigstep.train")
+rivals_log = logging.getLogger("bigstep.train.baselines")
 PROBES = 16
 
 
@@ -33,19 +36,22 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     """
     bench = Bench(images, describe(config, images), config.batch_size, config.stop_loss, device, out)
     seeds = range(config.num_seeds)
-    grid_jobs = [j for rate in choose.grid(config) for j in _jobs(Recipe(optimizer="sgd", rate=rate), seeds, config)]
-    extra = [j for r in choose.CONVENTIONAL.values() for j in _jobs(r, seeds, config) if j not in grid_jobs]
-    trials = _run_all(bench, [*grid_jobs, *extra])
-    longer = [j for j in _longer(config, seeds) if trials[j.name].status == "unfitted"]
-    trials |= _run_all(bench, [Job(f"{j.name}-long", j.recipe, j.seed, j.max_steps) for j in longer])
-    on_grid = [trials[j.name] for j in grid_jobs]
-    points = choose.rate_map(on_grid, config.robust_weight)
-    choice = choose.choose(points, on_grid, config.robust_weight)
-    conventional = {
-        name: [trials.get(f"{j.name}-long", trials[j.name]) for j in _jobs(recipe, seeds, config)]
-        for name, recipe in choose.CONVENTIONAL.items()
-    }
-    baselines = choose.baselines(on_grid, conventional)
+    grid_jobs = [j for rate in config.rates for j in _jobs(Recipe(optimizer="sgd", rate=rate), seeds, config)]
+    trials = _run_all(bench, grid_jobs, log)
+    points = choose.rate_map(list(trials.values()), config.robust_weight)
+    choice = choose.choose(points, list(trials.values()), config.robust_weight)
+    unfitted = [j for j in grid_jobs if trials[j.name].status == "unfitted"]
+    conventional = {name: _jobs(recipe, seeds, config) for name, recipe in choose.CONVENTIONAL.items()}
+    rivals = [j for jobs in conventional.values() for j in jobs if j.name not in trials]
+    rivals = [replace(j, max_steps=config.baseline_max_steps) for j in rivals]
+    if config.baseline_max_steps > config.max_steps:
+        rivals += [replace(j, name=f"{j.name}-long", max_steps=config.baseline_max_steps) for j in unfitted]
+    trials |= _run_all(bench, rivals, rivals_log)
+
+    def longest(jobs: Sequence[Job]) -> list[Trial]:
+        return [trials.get(f"{j.name}-long", trials[j.name]) for j in jobs]
+
+    baselines = choose.baselines(longest(grid_jobs), {name: longest(jobs) for name, jobs in conventional.items()})
     stored = _keep(bench, [trials[name] for name in sorted(trials)], choice.trial, baselines, config.store_mb)
     _save_probe(bench, choice.trial)
     info = TrainedInfo(
@@ -65,6 +71,14 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
 
 def describe(config: TrainConfig, images: Images) -> Architecture:
     """Describe the configured network for these images; mean and deviation are those of the training pixels."""
+    spec = images.info.input
+    halvings = len(config.widths) - 1
+    if config.network == "cnn" and min(spec.height_px, spec.width_px) >> halvings < 1:
+        raise ConfigError(
+            "the network is too deep for these images",
+            got=f"{len(config.widths)} layers, each but the first halving {spec.height_px} x {spec.width_px} pixels",
+            do="give fewer train.widths",
+        )
     pixels = images.split("train").images / np.float64(255)
     prefix = "hidden" if config.network == "mlp" else "conv"
     return Architecture(
@@ -83,21 +97,13 @@ def _jobs(recipe: Recipe, seeds: Sequence[int], config: TrainConfig) -> list[Job
     return [Job(f"{stem}-s{seed}", recipe, seed, config.max_steps) for seed in seeds]
 
 
-def _longer(config: TrainConfig, seeds: Sequence[int]) -> list[Job]:
-    """Return the baseline jobs with the step budget of their own, if that is a larger one."""
-    if config.baseline_max_steps <= config.max_steps:
-        return []
-    jobs = [j for recipe in choose.CONVENTIONAL.values() for j in _jobs(recipe, seeds, config)]
-    return [Job(j.name, j.recipe, j.seed, config.baseline_max_steps) for j in jobs]
-
-
-def _run_all(bench: Bench, jobs: Sequence[Job]) -> dict[str, Trial]:
+def _run_all(bench: Bench, jobs: Sequence[Job], log: logging.Logger) -> dict[str, Trial]:
     trials: dict[str, Trial] = {}
     for trial in run_trials(bench, jobs):
         trials[trial.name] = trial
         place = {"done": len(trials), "total": len(jobs)}
         log.info("%s %s after %d steps", trial.name, trial.status, trial.steps, extra=place)
-    return trials
+    return {job.name: trials[job.name] for job in jobs}  # in the order of the jobs, whatever finished first
 
 
 def _keep(

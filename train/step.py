@@ -167,9 +167,12 @@ def _status(run: Run, relative_loss: float, x_NCHW: Tensor, y_N: Tensor, plan: P
     # Batches are seen while the weights still move, so only a full pass decides; it is made when it may succeed.
     if last <= 2 * plan.stop_loss or out_of_steps:
         run.train_loss = mean_loss(run.model, x_NCHW, y_N)
+        if not math.isfinite(run.train_loss):
+            return "diverged"  # the last step overflowed
         if run.train_loss <= plan.stop_loss:
             return "fitted"
     run.high_epochs = run.high_epochs + 1 if relative_loss >= COLLAPSE_LOSS else 0
     if run.high_epochs >= COLLAPSE_EPOCHS and float(predict(run.model, x_NCHW).std(dim=0).max()) < CONSTANT_LOGITS:
+        run.train_loss = mean_loss(run.model, x_NCHW, y_N)
         return "collapsed"
     return "unfitted" if out_of_steps else None

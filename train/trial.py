@@ -6,6 +6,7 @@ A finished trial is a folder `trials/<name>/` that appears at once; until then i
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from bigstep.groups import accuracies
 from bigstep.records import Architecture, Images, Recipe, Split, SplitName, Trial
-from bigstep.sealed import WORK, write_json
+from bigstep.sealed import WORK, flush, write_json
 from train import networks, prunability, step
 
 log = logging.getLogger("bigstep.train")
@@ -62,7 +63,11 @@ def run_trial(bench: Bench, job: Job) -> Trial:
     """Train, measure and store one trial; take it from the disk if it is there already."""
     folder = bench.out / "trials" / job.name
     if folder.is_dir():
-        return Trial.model_validate_json((folder / "trial.json").read_bytes())
+        try:
+            return Trial.model_validate_json((folder / "trial.json").read_bytes())
+        except (OSError, ValueError) as error:
+            log.warning("%s cannot be read (%s); it runs again", folder, error)
+            shutil.rmtree(folder)
     work = bench.out / WORK / job.name
     work.mkdir(parents=True, exist_ok=True)
     run = _train(bench, job, work)
@@ -72,6 +77,7 @@ def run_trial(bench: Bench, job: Job) -> Trial:
     for name in ("checkpoint.safetensors", "checkpoint.tmp"):  # the second one if a run was killed while it wrote
         (work / name).unlink(missing_ok=True)
     folder.parent.mkdir(exist_ok=True)
+    flush(work)
     work.rename(folder)
     return trial
 

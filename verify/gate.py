@@ -59,43 +59,51 @@ def outcome(checks: Sequence[Check]) -> Outcome:
 
 
 def notes(
-    config: VerifyConfig,
-    evidence: Evidence,
-    exported: Exported,
-    checks: Sequence[Check],
-    comparisons: Sequence[Check],
+    config: VerifyConfig, evidence: Evidence, compact: Compact, exported: Exported, judged: Sequence[Check]
 ) -> list[str]:
-    """Say what the gate could have seen, and whether it would have stopped the compressed conventional networks."""
+    """Say what the gate could have seen, and whether it would have stopped the compressed conventional networks.
+
+    Args:
+        judged: what `checks` and `comparisons` returned, together.
+    """
     served, dense = exported.info.served, dense_form(exported).name
     groups = list(dict.fromkeys(config.groups))
+    by_name = {check.name: check for check in judged}
     found = [note for group in groups if (note := _power_note(config, evidence, group, dense, served))]
-    passes = all(check.outcome == "passed" for check in checks if check.name.startswith("non-inferiority"))
-    rule = "the non-inferiority rule" + (", which the served file passes," if passes else "")
-    rivals = [form.name for form in exported.info.forms if form.role == "compact_baseline"]
-    judged = {check.name: check for check in comparisons}
-    failing = 0
-    for rival in rivals:
-        verdicts = {group: judged[comparison_name(rival, group)].outcome for group in groups}
-        failed = [group for group, verdict in verdicts.items() if verdict == "failed"]
-        open_ = [group for group, verdict in verdicts.items() if verdict == "undecided"]
-        failing += bool(failed)
-        if failed:
-            found.append(f"{rival} (conventional, compressed) would fail {rule} in: {', '.join(failed)}.")
-        elif open_:
-            found.append(f"{rival} (conventional, compressed) would be undecided by {rule} in: {', '.join(open_)}.")
-        else:
-            found.append(f"{rival} (conventional, compressed) would pass the non-inferiority rule in every group.")
-    found += _better_than_dense(config, exported, judged)
+    rivals = [form for form in exported.info.forms if form.role == "compact_baseline"]
+    unfitted = {
+        f"{model.name}-compact-{form.precision}"
+        for model in compact.info.baselines
+        for form in rivals
+        if not model.fitted
+    }
+    told = {form.name: _rival_note(form.name, groups, by_name, fair=form.name not in unfitted) for form in rivals}
+    found += told.values()
+    found += _better_than_dense(config, exported, by_name)
     untrue = [parity(rung) for rung in exported.info.ladder if rung.network not in ("compact", "dense")]
     found += [f"Do not trust this baseline. {check.says}" for check in untrue if check.outcome != "passed"]
     if not rivals:
         found.append("No conventionally trained network was compressed, so there is nothing to compare with.")
-    elif not failing:
+    elif not any("would fail" in note for note in told.values()):
         found.append(
             "None of the compressed conventional networks fails the non-inferiority rule: "
             "on these data this gate shows no advantage of the large learning rate."
         )
     return found
+
+
+def _rival_note(rival: str, groups: Sequence[str], by_name: Mapping[str, Check], *, fair: bool) -> str:
+    """Say what the served file's rule would have said of a compressed conventional network."""
+    if not fair:
+        return f"{rival} (conventional, compressed) never fitted again after pruning: it is no fair rival."
+    outcomes = {group: by_name[comparison_name(rival, group)].outcome for group in groups}
+    own = [check.outcome for name, check in by_name.items() if name.startswith("non-inferiority")]
+    rule = "the non-inferiority rule" + (", which the served file passes," if set(own) == {"passed"} else "")
+    for outcome, verb in (("failed", "fail"), ("undecided", "be undecided by")):
+        hit = [group for group, found in outcomes.items() if found == outcome]
+        if hit:
+            return f"{rival} (conventional, compressed) would {verb} {rule} in: {', '.join(hit)}."
+    return f"{rival} (conventional, compressed) would pass the non-inferiority rule in every group."
 
 
 def _better_than_dense(config: VerifyConfig, exported: Exported, judged: Mapping[str, Check]) -> list[str]:

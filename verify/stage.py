@@ -56,7 +56,7 @@ def run(config: VerifyConfig, images: Images, compact: Compact, exported: Export
         scores=[score(evidence, name, group, config.confidence) for name in predictors for group in groups],
         comparisons=comparisons,
         judged={name: predictor.sha256 for name, predictor in predictors.items()},
-        notes=gate.notes(config, evidence, exported, checks, comparisons),
+        notes=gate.notes(config, evidence, compact, exported, [*checks, *comparisons]),
     )
     log.info("verdict: %s", info.outcome)
     return Verdict.seal(out, info)

@@ -9,6 +9,7 @@ from torch import nn
 
 from bigstep.errors import CompressError
 from bigstep.intervals import drop_interval
+from compress import search as searching
 from compress.judge import Judge
 
 
@@ -67,8 +68,14 @@ def test_data_without_bias_attributes_is_one_group(rows, contract, write):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("side", ["dense", "candidate"])
-def test_logits_that_are_not_finite_are_a_user_error(rows, contract, write, bad, side):
+def test_a_dense_file_whose_logits_are_not_finite_is_a_user_error(rows, contract, write, bad):
     broken = write("broken", 0.0, bad, 0.0)
     with pytest.raises(CompressError, match=r"broken\.onnx returns logits that are not finite"):
-        Judge(rows.split("validation"), contract, broken if side == "dense" else write("perfect")).drops(broken)
+        Judge(rows.split("validation"), contract, broken)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_candidate_whose_logits_are_not_finite_is_not_judged(rows, contract, write, bad):
+    judge = Judge(rows.split("validation"), contract, write("perfect"))
+    assert judge.drops(write("broken", 0.0, bad, 0.0)) == []
+    assert searching._decide([], 0.5, 1, 2) == (False, "taken back: its logits are not finite")

@@ -1,6 +1,5 @@
 """What the search keeps and what it takes back, on a network that is trained in a second."""
 
-
 import numpy as np
 import pytest
 
@@ -60,11 +59,34 @@ def test_no_margin_takes_everything_back_and_ships_the_dense_file(shop, dense, t
         ("all units, float32", False),
         ("50% of the units, INT8", False),
         ("50% of the units, float32", False),
-    ]  # the search ends at the first share that fails in both forms
+        ("25% of the units, INT8", False),
+        ("25% of the units, float32", False),
+    ]
     assert best.network is dense and best.model.quantisation is None
     assert best.model.sha256 == sha256(tmp_path / "dense.fp32.onnx")
     assert all(c.why.startswith("taken back") for c in candidates)
     assert "more than 0.0" in candidates[0].why
+
+
+def test_a_share_after_one_that_was_taken_back_starts_from_the_last_kept(shop, dense, monkeypatch):
+    begun = []
+    shrink = searching.Workshop.shrink
+
+    def watched(self, network, widths):
+        begun.append((network.architecture.widths["hidden1"], widths["hidden1"]))
+        return None if widths["hidden1"] == 80 else shrink(self, network, widths)
+
+    monkeypatch.setattr(searching.Workshop, "shrink", watched)
+    best, candidates = search(shop(), dense)
+    assert begun == [(160, 80), (160, 40)]
+    assert steps(candidates)[1] == ("50% of the units", False)
+    assert best.model.architecture.widths["hidden1"] == 40
+
+
+def test_fine_tuning_without_enough_steps_is_remembered(shop, dense):
+    fitted, _ = search(shop(fine_tune_steps=2000), dense)
+    hurried, _ = search(shop(fine_tune_steps=1, margin=1.0), dense)
+    assert fitted.model.fitted and not hurried.model.fitted
 
 
 def test_a_share_that_hurts_is_taken_back_and_the_one_before_it_ships(shop, dense):
@@ -101,7 +123,11 @@ def test_where_int8_costs_too_much_float32_is_tried(shop, dense, monkeypatch):
 def test_a_fine_tuning_that_diverges_is_taken_back_and_said_so(shop, dense):
     wild = Network(dense.model, dense.architecture, Recipe(optimizer="sgd", rate=1e30), dense.seed)
     best, candidates = search(shop(), wild)
-    assert steps(candidates) == [("all units, INT8", True), ("50% of the units", False)]
+    assert steps(candidates) == [
+        ("all units, INT8", True),
+        ("50% of the units", False),
+        ("25% of the units", False),
+    ]
     assert candidates[-1].why == "taken back: fine-tuning diverged or collapsed"
     assert candidates[-1].bytes is None and candidates[-1].drops == []
     assert best.model.architecture == dense.architecture and best.model.quantisation is not None

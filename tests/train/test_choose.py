@@ -14,8 +14,8 @@ def chosen(trials, weight=0.5):
 
 
 def test_the_grid_is_logarithmic_and_holds_both_ends():
-    assert choose.grid(TrainConfig(min_rate=0.01, max_rate=1.0, num_rates=3)) == [0.01, 0.1, 1.0]
-    rates = choose.grid(TrainConfig())
+    assert TrainConfig(min_rate=0.01, max_rate=1.0, num_rates=3).rates == [0.01, 0.1, 1.0]
+    rates = TrainConfig().rates
     assert rates[0] == 0.01 and rates[-1] == 1.0 and len(rates) == 9 and rates == sorted(rates)
     ratios = [b / a for a, b in pairwise(rates)]
     assert max(ratios) / min(ratios) == pytest.approx(1.0, abs=1e-3)
@@ -23,7 +23,7 @@ def test_the_grid_is_logarithmic_and_holds_both_ends():
 
 
 def test_a_grid_of_one_is_the_smallest_rate():
-    assert choose.grid(TrainConfig(num_rates=1, min_rate=0.3)) == [0.3]
+    assert TrainConfig(num_rates=1, min_rate=0.3).rates == [0.3]
 
 
 def test_the_map_averages_over_seeds(make_trial):

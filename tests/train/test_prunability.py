@@ -51,7 +51,8 @@ def test_an_identity_survives_until_its_zeros_are_used_up():
     model = two_layers(torch.eye(4), torch.eye(4))
     survives = prunability.prune_by_magnitude(model, 0.75)
     assert torch.equal(weights(survives)[0], torch.eye(4))
-    assert all((w == 0).all() for w in weights(prunability.prune_by_magnitude(model, 0.8)))  # equal weights go together
+    left = weights(prunability.prune_by_magnitude(model, 0.8))
+    assert sum(int((w != 0).sum()) for w in left) == 32 - round(0.8 * 32)  # of equal weights the earlier go first
 
 
 def test_convolutions_are_pruned_and_normalisation_is_not():
@@ -66,16 +67,14 @@ def test_convolutions_are_pruned_and_normalisation_is_not():
     second=arrays("float32", (2, 3), elements=st.floats(-2, 2, width=32)),
     fraction=st.floats(0, 1),
 )
-def test_at_least_the_share_is_zero_and_nothing_larger_went(first, second, fraction):
+def test_exactly_the_share_is_zero_and_nothing_larger_went(first, second, fraction):
     model = two_layers(first, second)
     before = torch.cat([w.flatten() for w in weights(model)])
     after = torch.cat([w.flatten() for w in weights(prunability.prune_by_magnitude(model, fraction))])
     gone, kept = (after == 0) & (before != 0), after != 0
-    assert (after == 0).sum() >= round(fraction * len(before))
+    assert (after == 0).sum() == max(round(fraction * len(before)), (before == 0).sum())
     assert torch.equal(after[kept], before[kept])
-    assert not (gone.any() and kept.any()) or before[gone].abs().max() < before[kept].abs().min()
-    distinct = len(before.abs().unique()) == len(before)
-    assert not distinct or (after == 0).sum() in (round(fraction * len(before)), (before == 0).sum())
+    assert not (gone.any() and kept.any()) or before[gone].abs().max() <= before[kept].abs().min()
 
 
 def test_the_curve_asks_for_every_fraction_once():

@@ -164,6 +164,7 @@ class World:
         model = CompactModel(
             name="compact",
             architecture=architecture(4),
+            fitted=True,
             quantisation=Quantisation(ranges={"x": (0.0, 1.0)}, float_nodes=[], reduce_range=True),
             sha256=self.compact_sha256 or served.sha256,
             bytes=served.bytes,

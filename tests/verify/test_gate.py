@@ -100,7 +100,7 @@ def test_baseline_whose_file_disagrees_with_its_network_is_named(world):
     evidence, compact, exported = gathered(world)
     checks = gate.checks(CONFIG, evidence, compact, exported)
     assert gate.outcome(checks) == "passed"
-    notes = gate.notes(CONFIG, evidence, exported, checks, gate.comparisons(CONFIG, evidence, exported))
+    notes = gate.notes(CONFIG, evidence, compact, exported, [*checks, *gate.comparisons(CONFIG, evidence, exported)])
     assert any(note.startswith("Do not trust this baseline. adam:") for note in notes)
 
 
@@ -151,7 +151,7 @@ def test_rung_beyond_its_limit_fails_the_gate(world):
     assert outcome == "failed"
 
 
-@pytest.mark.parametrize("group", ["colour=mauve", "shape=round", "label=", "conflictng", "unbiased", ""])
+@pytest.mark.parametrize("group", ["colour=mauve", "shape=round", "label=", "label=cat,colour=teal"])
 def test_declared_group_without_images_is_undecided(world, group):
     checks, outcome = judged(world, CONFIG.model_copy(update={"groups": ("conflicting", group)}))
     assert not_passed(checks) == {
@@ -265,7 +265,8 @@ def comparison(world):
     evidence, compact, exported = gathered(world)
     checks = gate.checks(CONFIG, evidence, compact, exported)
     compared = gate.comparisons(CONFIG, evidence, exported)
-    return {c.name: c for c in compared}, gate.outcome(checks), gate.notes(CONFIG, evidence, exported, checks, compared)
+    notes = gate.notes(CONFIG, evidence, compact, exported, [*checks, *compared])
+    return {c.name: c for c in compared}, gate.outcome(checks), notes
 
 
 def test_failing_baseline_is_reported_but_does_not_decide(world):

@@ -1,0 +1,227 @@
+"""One function from image files to pixels: what it accepts, and that it changes nothing it need not."""
+
+import io
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bigstep import decode as module
+from bigstep.decode import FORMATS, MAX_PIXELS, NotAnImage, decode
+from bigstep.errors import DataError
+from bigstep.records import InputSpec
+
+SPEC = InputSpec(height_px=6, width_px=4)
+SPEC_SHAPE = (6, 4, 3)
+GREY = InputSpec(height_px=6, width_px=4, channels=1)
+LOSSLESS = {"PNG": {}, "BMP": {}, "TIFF": {}, "WEBP": {"lossless": True}}
+
+
+def picture(height=6, width=4, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def encode(image, kind="PNG", **options):
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_header(width, height):
+    """Return a PNG that declares a size and holds no pixels."""
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    chunks = [b"IHDR" + size + bytes([8, 2, 0, 0, 0]), b"IDAT", b"IEND"]
+    framed = [(len(c) - 4).to_bytes(4, "big") + c + zlib.crc32(c).to_bytes(4, "big") for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_a_lossless_file_of_the_right_size_gives_its_own_pixels(kind):
+    pixels = picture()
+    found = decode(encode(pixels, kind, **LOSSLESS[kind]), SPEC)
+    assert found.dtype == np.uint8 and np.array_equal(found, pixels)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]), st.integers(0, 99))
+def test_no_pixel_changes_when_nothing_is_to_be_done(height, width, channels, seed):
+    pixels = picture(height, width, channels, seed)
+    spec = InputSpec(height_px=height, width_px=width, channels=channels)
+    assert np.array_equal(decode(encode(pixels), spec), pixels)
+
+
+def test_the_files_of_the_data_set_give_the_pixels_of_the_data_set(images):
+    """What is trained on is what a client's PNG becomes."""
+    spec, test = images.info.input, images.split("test").images
+    for index in (0, 1, 1801, 3599):
+        assert np.array_equal(decode(encode(np.array(test[index])), spec), test[index])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_named_format_is_read_to_the_shape_asked_for(kind):
+    pixels = np.full((12, 8, 3), 200, np.uint8)
+    for spec in (SPEC, GREY):
+        found = decode(encode(pixels, kind), spec)
+        assert found.shape == (6, 4, spec.channels) and abs(int(found.mean()) - 200) <= 2
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda p: p),
+        (2, lambda p: p[:, ::-1]),
+        (3, lambda p: p[::-1, ::-1]),
+        (4, lambda p: p[::-1]),
+        (5, lambda p: p.transpose(1, 0, 2)),
+        (6, lambda p: np.rot90(p, -1)),
+        (7, lambda p: p[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda p: np.rot90(p, 1)),
+    ],
+)
+def test_a_photo_is_turned_as_its_exif_says(orientation, upright):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = picture(4, 6) if orientation > 4 else picture(6, 4)
+    assert np.array_equal(decode(encode(pixels, exif=exif), SPEC), upright(pixels))
+
+
+def test_a_meaningless_orientation_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    assert np.array_equal(decode(encode(picture(), exif=exif), SPEC), picture())
+
+
+def test_grey_becomes_three_equal_channels_and_colour_becomes_luma():
+    grey = picture(channels=1)
+    assert np.array_equal(decode(encode(grey), SPEC), grey.repeat(3, axis=2))
+    green = np.zeros((6, 4, 3), np.uint8)
+    green[..., 1] = 255
+    assert np.array_equal(decode(encode(green), GREY), np.full((6, 4, 1), 150))  # ITU-R 601-2: 0.587 x 255
+
+
+def test_a_palette_is_looked_up():
+    indexed = Image.new("P", (4, 6), 1)
+    indexed.putpalette([0, 0, 0, 10, 20, 30])
+    assert decode(encode(indexed), SPEC).reshape(-1, 3).tolist() == [[10, 20, 30]] * 24
+
+
+def test_one_bit_images_are_black_and_white():
+    bits = Image.new("1", (4, 6), 1)
+    assert (decode(encode(bits), SPEC) == 255).all()
+
+
+def test_cmyk_becomes_rgb():
+    cyan = Image.new("CMYK", (4, 6), (255, 0, 0, 0))
+    assert decode(encode(cyan, "TIFF"), SPEC)[0, 0].tolist() == [0, 255, 255]
+    red, green, blue = decode(encode(cyan, "JPEG", quality=95), SPEC)[0, 0].tolist()
+    assert red < 12 and green > 243 and blue > 243
+
+
+def test_alpha_is_left_out_and_the_colours_below_it_stay():
+    rgba = np.concatenate([picture(), np.zeros((6, 4, 1), np.uint8)], axis=2)
+    assert np.array_equal(decode(encode(rgba), SPEC), picture())
+    white = Image.new("LA", (4, 6), (255, 0))
+    assert (decode(encode(white), SPEC) == 255).all()
+
+
+def test_sixteen_bits_are_scaled_not_cut_off():
+    """Pillow's own conversion clips 16-bit grey at 255: nearly every such picture would come out white."""
+    ramp = np.linspace(0, 65535, 24).astype(np.uint16).reshape(6, 4)
+    found = decode(encode(Image.fromarray(ramp)), GREY)[..., 0].astype(int)
+    assert np.abs(found - ramp.astype(int) / 257).max() <= 1
+    assert np.array_equal(decode(encode(Image.fromarray(ramp), "TIFF"), SPEC)[..., 2], found)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_thirty_two_bits_are_refused_for_nobody_knows_their_scale(mode):
+    with pytest.raises(DataError, match="32 bits") as caught:
+        decode(encode(Image.new(mode, (4, 6), 70000), "TIFF"), SPEC)
+    assert "16 bits" in caught.value.expected
+
+
+def test_only_the_first_frame_of_an_animation_counts():
+    first, second = Image.new("RGB", (4, 6), (255, 0, 0)), Image.new("RGB", (4, 6), (0, 255, 0))
+    for kind, options in {"GIF": {}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}.items():
+        content = encode(first, kind, save_all=True, append_images=[second], **options)
+        assert decode(content, SPEC)[0, 0].tolist() == [255, 0, 0], kind
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (12, 8), (6, 5), (600, 4), (3, 400)])
+def test_another_size_is_scaled_without_cropping(height, width):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2] = 255
+    found = decode(encode(pixels), SPEC)
+    assert found.shape == (6, 4, 3)
+    if height >= 12:
+        assert (found[0] == 255).all() and (found[-1] == 0).all()
+
+
+def test_scaling_is_pillows_bilinear():
+    large = picture(40, 30)
+    expected = Image.fromarray(large).resize((4, 6), Image.Resampling.BILINEAR)
+    assert np.array_equal(decode(encode(large), SPEC), np.asarray(expected))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"<svg/>", b"%PDF-1.4", b"\x00" * 100, b"GIF8", b"\x89PNG"])
+def test_what_is_no_image_is_called_so(content):
+    with pytest.raises(NotAnImage, match="not an image") as caught:
+        decode(content, SPEC)
+    assert caught.value.got == f"{len(content)} bytes" and "PNG" in caught.value.expected
+
+
+def test_formats_that_are_not_named_are_not_read():
+    with pytest.raises(NotAnImage):
+        decode(encode(picture(), "PPM"), SPEC)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_file_is_refused_at_every_length(kind):
+    content = encode(picture(60, 40), kind)
+    refused = 0
+    for length in range(0, len(content), max(1, len(content) // 40)):
+        try:
+            found = decode(content[:length], SPEC)
+        except DataError:
+            refused += 1
+        else:
+            assert found.shape == SPEC_SHAPE, "only trailing bytes that hold no pixels may be missing"
+            assert length > 0.9 * len(content)
+    assert refused >= 35
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(FORMATS), st.data())
+def test_damage_is_refused_or_still_gives_the_shape(kind, data):
+    content = bytearray(encode(picture(20, 20), kind))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = decode(bytes(content), SPEC)
+        except DataError:
+            return  # any other exception fails the test
+    assert found.shape == SPEC_SHAPE and found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS + 1, 1), (5000, 5000), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_is_refused_before_it_is_decoded(width, height):
+    """The file holds no pixels: a decoder that began would say something else."""
+    assert width * height > MAX_PIXELS
+    with pytest.raises(DataError, match=r"too large|cannot be opened") as caught:
+        decode(png_header(width, height), SPEC)
+    assert not isinstance(caught.value, NotAnImage)
+    assert str(width) in str(caught.value) or str(width * height) in str(caught.value)
+
+
+def test_the_limit_itself_is_allowed(monkeypatch):
+    monkeypatch.setattr(module, "MAX_PIXELS", 24)
+    assert decode(encode(picture(6, 4)), SPEC).shape == SPEC_SHAPE
+    with pytest.raises(DataError, match="too large"):
+        decode(encode(picture(5, 5)), SPEC)
