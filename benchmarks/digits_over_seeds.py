@@ -1,9 +1,10 @@
 """The compact model against its baselines on the digits, over several seeds of the data.
 
-    python benchmarks/digits_over_seeds.py [--seeds 10] [--work FOLDER]
+    .venv/bin/python benchmarks/digits_over_seeds.py [--seeds 10] [--work FOLDER] [--batch-size N]
 
 Runs the whole pipeline (`digits` preset, five training seeds each) once per seed of splits and colours, and writes
-benchmarks/results/digits_over_seeds.json and .md: what the README publishes.
+benchmarks/results/digits_over_seeds.json and .md: what the README publishes. With another batch size the results carry
+it in their name.
 """
 
 import argparse
@@ -14,28 +15,30 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bigstep.records import Exported, Trained, Verdict
-from bigstep.store import versions
+from bigstep.records import Bundle, Exported, Trained, Verdict
+from bigstep.store import SHORT, versions
 from serve.bench import fingerprint
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn")
 
 
-def run(seed, work):
+def run(seed, work, settings):
     """Run the pipeline for one data seed and return what it found."""
     folder = work / f"digits-{seed}"
-    command = [sys.executable, "-m", "bigstep", "run", "digits", "--json"]
-    command += ["--set", f"data.seed={seed}", "--run-dir", str(folder)]
+    command = [sys.executable, "-m", "bigstep", "run", "digits", "--json", "--run-dir", str(folder)]
+    for setting in (f"data.seed={seed}", *settings):
+        command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 1, 3):
         raise SystemExit(done.stderr)
-    kinds = {"trained": Trained, "exported": Exported, "verdict": Verdict}
-    records = {
-        kind: read.open(max(folder.glob(f"records/{kind}-*"), key=lambda p: p.stat().st_mtime))
-        for kind, read in kinds.items()
+    made_from = Bundle.open(folder / "bundle").info.made_from
+    kinds = {"train": Trained, "export": Exported, "verify": Verdict}
+    found = {
+        stage: kind.open(folder / "records" / f"{kind.kind}-{made_from[stage][:SHORT]}")
+        for stage, kind in kinds.items()
     }
-    return row(seed, done.returncode, **records)
+    return row(seed, done.returncode, found["train"], found["export"], found["verify"])
 
 
 def row(seed, code, trained, exported, verdict):
@@ -85,7 +88,7 @@ def line(name, rows, read, dense):
     """Write one line of the table: sizes, accuracies, and how often the gate would have said what."""
     found = [(read(row), row) for row in rows if read(row) is not None]
     if not found:
-        return f"| {name} | - | - | - | - | no seed fitted |"
+        return f"| {name} | - | - | - | no seed fitted | 0 |"
     models = [model for model, _ in found]
     smaller = sorted(row["dense_bytes"] / model.get("bytes", row["dense_bytes"]) for model, row in found)
     outcomes = [model.get("outcome") for model in models]
@@ -131,18 +134,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--batch-size", type=int)
     arguments = parser.parse_args()
+    settings = [f"train.batch_size={arguments.batch_size}"] if arguments.batch_size else []
     rows = []
     for seed in range(arguments.seeds):
-        rows.append(run(seed, arguments.work))
+        rows.append(run(seed, arguments.work, settings))
         print(f"seed {seed}: {rows[-1]['verdict']}, rate {rows[-1]['rate']:g}", file=sys.stderr)
     machine = {**fingerprint(), **versions(PACKAGES), "cores": str(len(os.sched_getaffinity(0)))}
+    option = f" --batch-size {arguments.batch_size}" if arguments.batch_size else ""
+    command = f".venv/bin/python benchmarks/digits_over_seeds.py --seeds {len(rows)}{option}"
+    name = "digits_over_seeds" + (f"_batch_{arguments.batch_size}" if arguments.batch_size else "")
     RESULTS.mkdir(exist_ok=True)
-    found = {"command": f"python benchmarks/digits_over_seeds.py --seeds {len(rows)}", "machine": machine, "runs": rows}
-    (RESULTS / "digits_over_seeds.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    text = f"""# Coloured digits, {len(rows)} seeds of splits and colours
+    found = {"command": command, "machine": machine, "runs": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    batch = f" at batch size {arguments.batch_size}" if arguments.batch_size else ""
+    text = f"""# Coloured digits{batch}, {len(rows)} seeds of splits and colours
 
-Made by `{found["command"]}`: the preset `digits`, five training seeds per rate and baseline. Accuracies are on test
+Made by `{command}`: the preset `digits`{batch}, five training seeds per rate and baseline. Accuracies are on test
 (360 digits in ten colours), as mean ± standard deviation over the data seeds. "Gate against dense" is the rule that the
 compact model has to keep: the upper 95 % bound of its drop, aligned and conflicting, is at most 3 points.
 
@@ -152,9 +161,9 @@ The learning-rate map, on validation, averaged over data seeds (and five trainin
 
 {rates(rows)}
 
-Machine: {"; ".join(f"{key} {value}" for key, value in machine.items())}.
+Machine: {"; ".join(f"{key} {value}" for key, value in machine.items() if key != "load average")}.
 """
-    (RESULTS / "digits_over_seeds.md").write_text(text)
+    (RESULTS / f"{name}.md").write_text(text)
     print(text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -44,7 +45,8 @@ def init(
     """Write a commented configuration."""
     if preset not in configuration.PRESETS:
         raise ConfigError("no such preset", got=preset, expected=", ".join(configuration.PRESETS))
-    config = configuration.load(preset, [f"name={json.dumps(path.stem)}"])
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-") or preset
+    config = configuration.load(preset, [f"name={name}"])
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(configuration.to_toml(config))
@@ -91,14 +93,24 @@ for _stage, _text in {
 
 @app.command()
 def serve(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a bundle folder, like runs/digits/bundle")],
+    bundle: Annotated[Path, typer.Argument(help="a bundle folder, like runs/digits/bundle")],
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port to listen on", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
+    threads: Annotated[int | None, typer.Option(help="threads of one call of the model [1]")] = None,
+    max_batch_images: Annotated[int | None, typer.Option(help="most images in one call of the model [32]")] = None,
+    max_images: Annotated[int | None, typer.Option(help="most images in one request [256]")] = None,
+    max_queue_images: Annotated[int | None, typer.Option(help="most images waiting; more get 503 [1024]")] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="largest request body [16 MiB]")] = None,
+    max_held_bytes: Annotated[int | None, typer.Option(help="all unanswered bodies together [256 MiB]")] = None,
+    request_timeout_s: Annotated[float | None, typer.Option(help="time for one answer, seconds [30]")] = None,
 ) -> None:
     """Serve a bundle over HTTP; refuses bytes without a passing verdict."""
+    given = {name: value for name, value in locals().items() if name not in ("bundle", "host", "port")}
     from serve.app import serve as serve_bundle
+    from serve.limits import Limits
 
-    serve_bundle(bundle, host=host, port=port)
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    serve_bundle(bundle, host=host, port=port, limits=limits)
 
 
 def main() -> NoReturn:

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from bigstep.config import PRESETS, Config, Section, load, num_fields, to_toml
 from bigstep.errors import ConfigError
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)  # surrogates alone are no text
+# Surrogates alone are no text; "=" and "," divide the terms of a group's name.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="=,"), min_size=1, max_size=8)
+TERM = st.tuples(TEXT, TEXT).map("=".join)
+GROUP = st.sampled_from(["all", "aligned", "conflicting"]) | st.lists(TERM, min_size=1, max_size=2).map(",".join)
 SHARE = st.floats(0.0, 1.0)
 COUNT = st.integers(1, 10**9)
 POSITIVE = st.floats(0.0, exclude_min=True, allow_infinity=False)
@@ -33,7 +36,7 @@ OVERRIDES = {
     },
     "export": {"fp32_tolerance": POSITIVE, "int8_agreement": SHARE},
     "verify": {
-        "groups": st.lists(TEXT, min_size=1, max_size=3),
+        "groups": st.lists(GROUP, min_size=1, max_size=3),
         "confidence": st.floats(0.5, 1.0, exclude_min=True, exclude_max=True),
         "floor": st.none() | SHARE,
     },
@@ -137,6 +140,8 @@ def test_later_overrides_win_and_reach_the_top_level():
         ("verify.confidence=0.5", ["verify.confidence", "greater than 0.5"]),
         ("verify.margin=nan", ["verify.margin", "got:      nan"]),
         ("verify.groups=[]", ["verify.groups", "at least 1 item"]),
+        ('verify.groups=["labels"]', ["verify.groups.0", "got:      'labels'", "label=3,colour=blue"]),
+        ("compress.keep_fractions=[0.25,0.5]", ["from large to small, got [0.25, 0.5]"]),
         ("compress.keep_fractions=[0.5,0.0]", ["compress.keep_fractions.1", "greater than 0"]),
         ("name=a/b", ["name is not valid", "got:      'a/b'", "letters, digits"]),
         ("name=..", ["name is not valid", "letters, digits"]),

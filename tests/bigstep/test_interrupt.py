@@ -13,12 +13,14 @@ from bigstep import pipeline
 
 SCRIPT = Path(sys.executable).with_name("bigstep")
 WAIT_S = 60
+CORES = os.sched_getaffinity(0)
 
 
-def start(*arguments):
+def start(*arguments, cores=None):
     """Start a command as a terminal does: the leader of a group of its own, which Ctrl-C reaches as a whole."""
     return subprocess.Popen(
         [SCRIPT, *map(str, arguments)],
+        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -32,8 +34,8 @@ def command():
     """Return `start`; whatever still runs after the test is ended by its id."""
     started = []
 
-    def begin(*arguments):
-        started.append(start(*arguments))
+    def begin(*arguments, **options):
+        started.append(start(*arguments, **options))
         return started[-1]
 
     yield begin
@@ -111,6 +113,7 @@ def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(
 
 
 def test_kill_9_in_training_and_in_compression(command, small_config, small_toml, small_run, tmp_path, one_core):
+    """The second command trains on one core, the first on all there are: neither shows in the digests."""
     folder = tmp_path / "run"
     child = command("compress", small_toml, "--run-dir", folder)
     until(child, a_trial(folder), "a finished trial")
@@ -120,7 +123,7 @@ def test_kill_9_in_training_and_in_compression(command, small_config, small_toml
     assert nobody_left(child.pid) == [], "workers end when their parent is gone"
     assert len(list((folder / "keys").iterdir())) == 1
 
-    child = command("compress", small_toml, "--run-dir", folder)
+    child = command("compress", small_toml, "--run-dir", folder, cores={min(CORES)})
     until(child, lambda: any(folder.glob("partial/compress-*/work/candidate*")), "a candidate")
     child.kill()
     child.communicate()

@@ -52,7 +52,7 @@ def test_every_check_that_did_not_pass_is_told(outcome, capsys):
     info = outcome.info.model_copy(update={"checks": checks, "outcome": "failed"})
     replace(outcome, info=info, verdict="failed").show()
     out = capsys.readouterr().out
-    assert f"FAILED {checks[0].name}: " in out
+    assert f"FAILED {checks[0].name}: NaN in [red]7[/] logits.\n" in out, "what a check says is no markup"
     assert f"{len(checks) - 1} of {len(checks)} checks passed" in out
 
 
