@@ -26,8 +26,9 @@ WORKDIR /home/bigstep
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
-ENTRYPOINT ["bigstep", "serve"]
-CMD ["/bundle", "--host", "0.0.0.0", "--port", "8000"]
+# The port is fixed, since the health check asks it; publish it as another with docker run -p. Flags may follow the bundle.
+ENTRYPOINT ["bigstep", "serve", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["/bundle"]
 
 FROM base AS pipeline
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

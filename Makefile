@@ -48,4 +48,4 @@ install: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -46,7 +46,7 @@ def init(
     if preset not in configuration.PRESETS:
         raise ConfigError("no such preset", got=preset, expected=", ".join(configuration.PRESETS))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-") or preset
-    config = configuration.load(preset, [f"name={name}"])
+    config = configuration.load(preset, [f"name={json.dumps(name)}"])
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(configuration.to_toml(config))
@@ -93,7 +93,7 @@ for _stage, _text in {
 
 @app.command()
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="a bundle folder, like runs/digits/bundle")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a bundle folder, like runs/digits/bundle")],
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
     threads: Annotated[int | None, typer.Option(help="threads of one call of the model [1]")] = None,

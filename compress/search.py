@@ -154,7 +154,8 @@ def _decide(drops: list[GroupDrop], margin: float, size: int, smallest: int) -> 
     if not drops:
         return False, "taken back: its logits are not finite"
     worst = max(drops, key=lambda d: d.high)
-    bound = f"{worst.group} may drop by up to {100 * worst.high:.1f} points"
+    may = f"may drop by up to {100 * worst.high:.1f}" if worst.high >= 0 else f"gains at least {-100 * worst.high:.1f}"
+    bound = f"{worst.group} {may} points"
     if not worst.high <= margin:
         return False, f"taken back: {bound}, more than {100 * margin:.1f}"
     if size >= smallest:

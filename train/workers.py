@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
     context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang in its thread pools
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(bench, os.getpid()))
     try:
-        for future in as_completed([pool.submit(_work, job) for job in jobs]):
+        for future in as_completed(_submit(pool, jobs)):
             yield future.result()
     except BrokenProcessPool:
         do = "give it more memory; the same command goes on from the trials that finished"
@@ -45,6 +45,15 @@ def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, jobs: Sequence[Job]) -> list[Future[Trial]]:
+    """Submit every job; the workers that this starts ignore Ctrl-C from their first instruction on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return [pool.submit(_work, job) for job in jobs]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cores() -> int:

@@ -35,7 +35,8 @@ def test_long_lines_are_not_broken(capsys, stage_log):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_nothing_is_left_behind(capsys, stage_log):
+def test_nothing_is_left_behind(capsys, monkeypatch, stage_log):
+    monkeypatch.setattr(LOG, "propagate", True)
     before = (list(LOG.handlers), LOG.propagate)
     with pytest.raises(ZeroDivisionError), progress.shown():
         raise ZeroDivisionError

@@ -274,16 +274,34 @@ def test_failing_baseline_is_reported_but_does_not_decide(world):
     assert compared["adam.int8: non-inferiority (conflicting)"].outcome == "failed"
     assert compared["adam.fp32: non-inferiority (conflicting)"].outcome == "failed"
     assert outcome == "passed"
-    rule = "the non-inferiority rule, which the served file passes,"
-    assert f"adam.int8 (conventional, compressed) would fail {rule} in: conflicting." in notes
+    [told] = [note for note in notes if note.startswith("adam.int8 (conventional, compressed alike)")]
+    assert "would fail the same rule in: conflicting; conflicting: less accurate than the served file" in told
     assert not any("no advantage" in note for note in notes)
 
 
 def test_no_failing_baseline_is_said_plainly(world, model_weights):
     world.compact_baseline = model_weights()
     _, _, notes = comparison(world)
-    assert notes[-1].startswith("None of the compressed conventional networks fails")
+    [told] = [note for note in notes if note.startswith("adam.int8 (conventional, compressed alike)")]
+    assert "would pass the same rule; conflicting: not surely different from the served file" in told
+    assert notes[-1].startswith("No compressed conventional network would fail")
     assert notes[-1].endswith("no advantage of the large learning rate.")
+
+
+def test_rival_that_never_fitted_again_is_no_fair_rival(world):
+    evidence, compact, exported = gathered(world)
+    hurried = [m.model_copy(update={"fitted": False, "name": "adam"}) for m in compact.info.baselines]
+    info = compact.info.model_copy(update={"baselines": hurried})
+    checks = gate.checks(CONFIG, evidence, compact, exported)
+    judged = [*checks, *gate.comparisons(CONFIG, evidence, exported)]
+    forms = [
+        f.model_copy(update={"name": "adam-compact-int8"}) if f.role == "compact_baseline" else f
+        for f in exported.info.forms
+    ]
+    renamed = Exported(exported.folder, exported.digest, exported.info.model_copy(update={"forms": forms}))
+    notes = gate.notes(CONFIG, evidence, type(compact)(compact.folder, compact.digest, info), renamed, judged)
+    assert "adam-compact-int8 (conventional, compressed) never fitted again after pruning: no fair rival." in notes
+    assert not any("would fail the same rule" in note for note in notes)
 
 
 def test_baseline_better_than_the_dense_network_is_said_plainly(world, model_weights):

@@ -81,7 +81,7 @@ def test_headings_come_in_the_order_a_reader_needs(records, pages):
     assert html == [
         *expected[:2],
         "Plots",
-        "Conventional networks, judged by the same rule",
+        "Conventional networks against the same dense file",
         expected[2],
         "Labels",
         *expected[4:],

@@ -1,0 +1,308 @@
+"""The command line: exit codes, one clear message, no traceback, JSON on standard output alone."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bigstep import cli, pipeline
+from bigstep.config import load
+from bigstep.records import Bundle
+
+SCRIPT = Path(sys.executable).with_name("bigstep")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+BEIGE = 'verify.groups=["label=3,colour=beige"]'
+
+
+def check_failure(ended, code, *says):
+    """Check what every failure has in common: the code, the words, nothing on standard output, no traceback."""
+    assert ended.code == code, ended.err
+    assert all(part in ended.err for part in says), ended.err
+    assert "Traceback" not in ended.err and ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[train]\nnum_rate = 3\n", ["unknown key 'train.num_rate'", "did you mean 'num_rates'?"]),
+        ("[trian]\nnum_rates = 3\n", ["unknown key 'trian'", "did you mean 'train'?"]),
+        ("[train]\nnum_rates = 'three'\n", ["train.num_rates is not valid", "got:      'three'", "valid integer"]),
+        ("[train]\nnum_rates = 0\n", ["train.num_rates is not valid", "greater than or equal to 1"]),
+        ("[train\n", ["is not valid TOML", "line 1"]),
+        ("name = 'a/b'\n", ["name is not valid", "got:      'a/b'"]),
+        ("train = 3\n", ["train is not valid", "a section, like [train]"]),
+    ],
+)
+def test_a_wrong_file(bigstep, tmp_path, content, says):
+    path = tmp_path / "wrong.toml"
+    path.write_text(content)
+    for command in ("data", "run"):
+        check_failure(bigstep(command, path, "--run-dir", tmp_path / "run"), 2, f"error: {path}", *says)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "nowhere.toml"], ["no such configuration", "nowhere.toml", "digits, tiny"]),
+        (["run"], ["no such configuration", "bigstep.toml", "bigstep init"]),
+        (["data", "tiny", "--set", "train.num_seeds"], ["--set wants section.key=value", "--set train.num_seeds=1"]),
+        (["data", "tiny", "--set", "train=3"], ["train is not valid", "a section, like [train]"]),
+        (["data", "tiny", "--set", "device=tpu"], ["device is not valid", "'tpu'", "'cuda'"]),
+        (["init", "--preset", "huge", "x.toml"], ["no such preset", "huge", "digits, tiny"]),
+        (["init", "no/such/folder/x.toml"], ["no such folder", "mkdir -p no/such/folder"]),
+        (["frobnicate"], ["No such command 'frobnicate'"]),
+        (["run", "tiny", "--no-such-option"], ["No such option", "--no-such-option"]),
+        (["data"], ["Missing argument 'CONFIG'"]),
+        (["serve"], ["Missing argument 'BUNDLE'"]),
+        (["serve", "x", "--port", "99999"], ["--port", "65535"]),
+        (["serve", "x", "--max-images", "0"], ["max_images is out of range", "at least 1"]),
+        (["serve", "nowhere", "--port", "0"], ["nowhere is no record", "no such folder"]),
+    ],
+)
+def test_a_wrong_command_line(bigstep, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    check_failure(bigstep(*arguments), 2, *says)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_is_a_file(bigstep, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    check_failure(bigstep("data", "tiny", "--run-dir", tmp_path / "file"), 2, "cannot be the run folder", "--run-dir")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_gpu_that_is_not_there(bigstep, tmp_path, monkeypatch):
+    def no_driver(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(pipeline.ctypes, "CDLL", no_driver)
+    ended = bigstep("data", "tiny", "--run-dir", tmp_path / "run", "--set", "device=cuda")
+    check_failure(ended, 2, "finds no GPU", "--set device=cpu")
+
+
+def test_when_every_rate_diverges(bigstep, small_toml, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    rates = ["--set", "train.min_rate=50", "--set", "train.max_rate=100"]
+    short = ["--set", "train.max_steps=200", "--set", "train.baseline_max_steps=200"]
+    ended = bigstep("train", small_toml, "--run-dir", tmp_path / "run", *rates, *short)
+    check_failure(ended, 2, "no learning rate can be chosen", "rate 50: diverged", "lower train.min_rate")
+
+
+def test_init_writes_a_configuration_that_runs(bigstep, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = bigstep("init", "--preset", "tiny", "mine.toml")
+    assert ended.code == 0 and "bigstep run mine.toml" in ended.out
+    assert load("mine.toml") == load("tiny", ["name=mine"])
+    content = Path("mine.toml").read_text()
+    check_failure(bigstep("init", "mine.toml"), 2, "mine.toml exists already", "another path")
+    assert Path("mine.toml").read_text() == content
+    made = bigstep("data", "mine.toml")
+    assert made.code == 0 and made.out.startswith("images ") and made.out.splitlines()[1].startswith("runs/mine/")
+    assert bigstep("init").code == 0 and load("bigstep.toml").name == "bigstep"
+    for path, name in {"my run.toml": "my-run", "2024.toml": "2024", "true.toml": "true", "é.toml": "digits"}.items():
+        assert bigstep("init", path).code == 0 and load(path).name == name
+
+
+@pytest.mark.parametrize("command", [None, "init", "run", "data", "train", "compress", "export", "verify", "serve"])
+def test_every_command_has_help(bigstep, command):
+    ended = bigstep(*([command] if command else []), "--help")
+    assert ended.code == 0 and "Usage:" in ended.out and "--help" in ended.out and ended.err == ""
+    if command is None:
+        assert all(name in ended.out for name in ("init", *pipeline.NAMES, "serve"))
+
+
+def test_an_error_of_our_own_says_so_and_exits_with_4(bigstep, tmp_path, monkeypatch):
+    def broken(*_arguments):
+        raise ZeroDivisionError("a bug")
+
+    def lost(*_arguments):
+        return (tmp_path / "nowhere").read_bytes()
+
+    for error in (broken, lost):
+        monkeypatch.setattr(pipeline, "run", error)
+        ended = bigstep("data", "tiny", "--run-dir", tmp_path / "run")
+        assert ended.code == cli.INTERNAL_ERROR == 4 and ended.out == ""
+        assert ended.err.startswith("Traceback")
+        assert ended.err.splitlines()[-1] == "error: this is a bug in bigstep; please report it with the lines above"
+
+
+@pytest.mark.parametrize("arguments", [["data", "tiny"], ["data", "tiny", "--json"]])
+def test_an_interrupt_is_one_line(bigstep, monkeypatch, arguments):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    ended = bigstep(*arguments)
+    assert tuple(ended) == (130, "", "interrupted; the same command goes on from here\n")
+
+
+# ---- what a finished run says ----------------------------------------------------------------------------------------
+
+
+def test_json_of_a_run_that_passed(bigstep, small_toml, small_run, run_copy):
+    ended = bigstep("run", small_toml, "--run-dir", run_copy, "--json")
+    found = json.loads(ended.out)
+    verdict = small_run.records["verify"].info
+    assert (ended.code, found["verdict"]) == (0, "passed")
+    assert [check["outcome"] for check in found["checks"]] == [check.outcome for check in verdict.checks]
+    assert found["bundle"] == str(run_copy / "bundle") and Path(found["report"]).is_file()
+    served = {score.group: score.accuracy for score in verdict.scores if score.form == found["models"][0]["model"]}
+    assert found["models"][0]["conflicting"] == served["conflicting"]
+    assert "data: unchanged" in ended.err
+
+
+def test_text_of_a_run_that_passed(bigstep, small_toml, run_copy):
+    ended = bigstep("run", small_toml, "--run-dir", run_copy)
+    lines = ended.out.splitlines()
+    assert ended.code == 0 and lines[0].split() == ["model", "bytes", "unbiased", "aligned", "conflicting", "ms"]
+    assert lines[1].startswith("compact-") and lines[2].startswith("dense-fp32")
+    verdict = next(line for line in lines if line.startswith("Verdict:"))
+    assert re.fullmatch(r"Verdict: PASSED, (\d+) of \1 checks passed", verdict)
+    serve = next(line for line in lines if line.startswith("Serve:"))
+    assert serve.endswith(f"serve {run_copy / 'bundle'}")
+    assert not ANSI.search(ended.out + ended.err)
+
+
+@pytest.fixture(scope="module")
+def judged_otherwise(small_config, small_run, tmp_path_factory):
+    """Return run folders and settings whose gate fails, and whose gate cannot decide."""
+    found = {}
+    for outcome, setting in {"failed": "verify.floor=0.95", "undecided": BEIGE}.items():
+        folder = tmp_path_factory.mktemp("judged") / outcome
+        found[outcome] = (shutil.copytree(small_run.folder, folder), setting)
+    return found
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("failed", 1), ("undecided", 3)])
+def test_runs_that_do_not_pass(bigstep, small_toml, judged_otherwise, outcome, code):
+    folder, setting = judged_otherwise[outcome]
+    arguments = ["run", small_toml, "--run-dir", folder, "--set", setting]
+    as_json = bigstep(*arguments, "--json")
+    found = json.loads(as_json.out)
+    assert (as_json.code, found["verdict"]) == (code, outcome)
+    assert outcome in {check["outcome"] for check in found["checks"]}
+    as_text = bigstep(*arguments)
+    assert as_text.code == code and "Serve:" not in as_text.out
+    sign = {"failed": "FAILED", "undecided": "CANNOT TELL"}[outcome]
+    lines = [line for line in as_text.out.splitlines() if line.startswith(sign)]
+    missed = [check for check in found["checks"] if check["outcome"] != "passed"]
+    assert lines == [f"{sign} {check['name']}: {check['says']}" for check in missed]
+    report = (folder / "report.html").read_text()
+    assert missed[0]["name"].split(" (")[0] in report
+    if outcome == "undecided":
+        assert "colour=beige" in lines[0] and "beige" in report
+    refused = bigstep("serve", folder / "bundle", "--port", 0)
+    check_failure(refused, 1, "did not pass the gate", f"got:      {outcome}")
+
+
+@pytest.mark.parametrize("stage", ["data", "train", "compress", "export"])
+def test_stage_commands_name_their_record(bigstep, small_toml, small_run, stage):
+    record = small_run.records[stage]
+    ended = bigstep(stage, small_toml, "--run-dir", small_run.folder, "--json")
+    expected = {"kind": record.kind, "digest": record.digest, "folder": str(record.folder)}
+    assert ended.code == 0 and json.loads(ended.out) == expected
+    assert bigstep(stage, small_toml, "--run-dir", small_run.folder).out.splitlines() == [
+        f"{record.kind} {record.digest}",
+        str(record.folder),
+    ]
+
+
+def test_a_dry_run_lists_every_stage(bigstep, small_toml, small_run, tmp_path):
+    ended = bigstep("run", small_toml, "--run-dir", small_run.folder, "--dry-run", "--json")
+    steps = json.loads(ended.out)
+    assert ended.code == 0 and ended.err == ""
+    names = [small_run.records[stage].folder.name for stage in pipeline.NAMES]
+    assert [(s["stage"], s["action"], s["record"]) for s in steps] == [
+        (stage, "reuse", name) for stage, name in zip(pipeline.NAMES, names, strict=True)
+    ]
+    text = bigstep("run", small_toml, "--run-dir", tmp_path / "none", "--dry-run").out.splitlines()
+    assert [line.split() for line in text] == [[stage, "run"] for stage in pipeline.NAMES]
+
+
+# ---- serve -----------------------------------------------------------------------------------------------------------
+
+
+def test_serve_refuses_a_changed_byte_by_name(bigstep, small_run, run_copy):
+    for name in ("compact.int8.onnx", "record.json", "report.html"):
+        path = run_copy / "bundle" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+        check_failure(bigstep("serve", run_copy / "bundle", "--port", 0), 2, f"{path} was altered", "sha256")
+        path.write_bytes(content)
+    assert Bundle.open(run_copy / "bundle").digest == small_run.records["bundle"].digest
+
+
+def test_serve_refuses_what_is_no_bundle(bigstep, small_run):
+    ended = bigstep("serve", small_run.records["export"].folder, "--port", 0)
+    check_failure(ended, 2, "another kind of record", "expected: bundle")
+
+
+def test_serve_on_a_port_in_use(bigstep, small_run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = bigstep("serve", small_run.folder / "bundle", "--port", port)
+    check_failure(ended, 2, f"127.0.0.1:{port}", "--port")
+
+
+# ---- as a process of its own -----------------------------------------------------------------------------------------
+
+
+def test_the_console_script_and_the_module_are_the_same(tmp_path):
+    (tmp_path / "wrong.toml").write_text("[train]\nnum_rate = 3\n")
+    (tmp_path / "typer.py").write_text("raise SystemExit('the wrong module was imported')")
+    ended = []
+    for command in ([SCRIPT], [sys.executable, "-m", "bigstep"]):
+        done = subprocess.run([*command, "data", "wrong.toml"], cwd=tmp_path, capture_output=True, text=True)
+        ended.append((done.returncode, done.stdout, done.stderr))
+    assert ended[0] == ended[1]
+    assert ended[0][0] == 2 and ended[0][2].startswith("error: wrong.toml: unknown key")
+
+
+def test_output_to_a_pipe_is_plain(small_toml, run_copy):
+    command = [SCRIPT, "run", small_toml, "--run-dir", run_copy]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TERM": "xterm"})
+    assert done.returncode == 0 and not ANSI.search(done.stdout + done.stderr)
+    assert done.stderr.splitlines() == [f"{stage}: unchanged" for stage in pipeline.NAMES]
+    notes = [line for line in done.stdout.splitlines() if line.startswith("Note: ")]
+    assert notes and all(line.endswith(".") for line in notes), "in a pipe a note is one line"
+
+
+def on_a_terminal(*arguments, columns=80):
+    """Run a command under a pseudo-terminal and return its exit code and what it wrote."""
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover - the child
+        os.environ |= {"COLUMNS": str(columns), "LINES": "40", "TERM": "xterm-256color"}
+        os.execv(SCRIPT, [str(SCRIPT), *map(str, arguments)])
+    written = b""
+    try:
+        while chunk := os.read(terminal, 65536):
+            written += chunk
+    except OSError:  # Linux ends a pseudo-terminal with EIO
+        pass
+    finally:
+        os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode()
+
+
+def test_eighty_columns_are_enough(small_toml, run_copy):
+    """Tables and sentences fit; only commands and paths that one copies are left on one line."""
+    code, written = on_a_terminal("run", small_toml, "--run-dir", run_copy, "--set", "verify.margin=0.5")
+    assert code == 0 and "\x1b[" in written, "a terminal gets bars and colours"
+    lines = [line.rpartition("\r")[2] for line in ANSI.sub("", written).replace("\r\n", "\n").split("\n")]
+    copied = ("Report: ", "Serve: ", "Query: ")
+    long = [line for line in lines if len(line) > 80 and not line.startswith(copied)]
+    assert not long, long
+    text = "\n".join(lines)
+    assert "verify: running" in text and "Verdict: PASSED" in text
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("model ")) :]
+    assert table[0].split() == ["model", "bytes", "unbiased", "aligned", "conflicting", "ms"]
+    assert len(table[1].split()) == 6, "a row stays on its line"
+    assert re.search(r"verify +[━╸╺ ]+ \d+/\d+ \d:\d\d:\d\d", text)
