@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ from bigstep.sealed import Record
 
 # While it exports, PyTorch logs thousands of empty records here, whatever the level; pytest would keep them all.
 logging.getLogger("torch.__trace").propagate = False
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and every process that a test starts as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def small_config() -> Config:
