@@ -14,6 +14,7 @@ from bigstep.records import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 24_000_000  # declared width x height, as large cameras make; more is refused before it is decoded
+MAX_SIDE = 16_384  # pixels; a picture one pixel wide and millions high would take 40 times the memory of its pixels
 
 
 class NotAnImage(DataError):
@@ -35,7 +36,7 @@ def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:
 
     Raises:
         NotAnImage: the bytes are in none of these formats.
-        DataError: the file is truncated, damaged, or declares more than MAX_PIXELS pixels.
+        DataError: the file is truncated, damaged, or declares more than MAX_PIXELS pixels or a side above MAX_SIDE.
     """
     try:
         with warnings.catch_warnings():
@@ -46,11 +47,11 @@ def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:
         raise NotAnImage("the content is not an image", got=f"{len(content)} bytes", expected=expected) from None
     except Exception as error:  # Pillow's parsers raise many types on damaged headers
         raise DataError("the image cannot be opened", got=error, do="send an undamaged file") from error
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise DataError(
             "the image is too large to decode",
             got=f"{image.width} x {image.height} pixels",
-            expected=f"at most {MAX_PIXELS} pixels",
+            expected=f"at most {MAX_PIXELS} pixels, no side above {MAX_SIDE}",
             do="scale it down first",
         )
     try:

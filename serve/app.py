@@ -24,7 +24,7 @@ def open_bundle(folder: Path) -> Bundle:
 
     Raises:
         RecordError: a file is missing or altered; the message names it.
-        NoVerdict: the verdict is not "passed", or was given on other bytes.
+        NoVerdict: the verdict is not "passed", rests on no check, or was given on other bytes.
     """
     bundle = Bundle.open(folder)
     _judged_form(bundle)
@@ -36,7 +36,8 @@ def _judged_form(bundle: Bundle) -> Form:
 
     Raises:
         RecordError: the bundle names a form that it does not hold.
-        NoVerdict: the verdict is not "passed", or does not cover exactly these bytes.
+        NoVerdict: the verdict is not "passed", not every check behind it passed, there is none, or it does not cover
+            exactly these bytes.
     """
     info = bundle.info
     form = next((form for form in info.forms if form.name == info.served), None)
@@ -45,6 +46,14 @@ def _judged_form(bundle: Bundle) -> Form:
     if info.verdict.outcome != "passed":
         do = "see report.html for the checks that did not pass; only a passed bundle is served"
         raise NoVerdict(f"{bundle.folder} did not pass the gate", got=info.verdict.outcome, expected="passed", do=do)
+    open_checks = [f"{check.name}: {check.outcome}" for check in info.verdict.checks if check.outcome != "passed"]
+    if open_checks or not info.verdict.checks:
+        raise NoVerdict(
+            f"{bundle.folder}: the verdict says passed, but its checks do not",
+            got=", ".join(open_checks) or "no check",
+            expected="at least one check, all passed",
+            do="judge these bytes: bigstep run CONFIG",
+        )
     judged = info.verdict.judged.get(form.name)
     if judged != form.sha256:
         raise NoVerdict(
@@ -79,6 +88,8 @@ def create_app(bundle: Bundle, limits: Limits | None = None) -> FastAPI:
     app.add_api_route("/model", service.describe, summary="What is served, and how to call it")
     app.add_api_route("/health/live", service.live, summary="200 while the process can answer")
     app.add_api_route("/health/ready", service.ready, summary="200 while predictions are answered")
+    for path, health in (("/health/live", service.live), ("/health/ready", service.ready)):  # some probes use HEAD
+        app.add_api_route(path, health, methods=["HEAD"], include_in_schema=False)
     app.add_api_route("/metrics", service.prometheus, summary="Prometheus metrics", response_class=Response)
     # A plain Starlette route: FastAPI's own machinery costs 0.1 ms more per request, a quarter of a small model.
     app.add_route(PREDICT, service.predict, methods=["POST"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import io
+import warnings
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
+from PIL import Image
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from bigstep.decode import NotAnImage, decode
+from bigstep.decode import FORMATS, MAX_PIXELS, NotAnImage, decode
 from bigstep.errors import DataError
 from bigstep.records import InputSpec
 from serve.limits import Limits, Refusal
@@ -19,7 +22,7 @@ from serve.limits import Limits, Refusal
 RAW = "application/octet-stream"
 FORM = "multipart/form-data"
 ACCEPTS = ("image/*", RAW, FORM)
-MAX_FORM_FIELDS = 16  # plain fields of a form are ignored; a browser may send a few
+MAX_REQUEST_PIXELS = 4 * MAX_PIXELS  # declared, of all files together: about a second of decoding
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,40 @@ async def read_upload(request: Request, spec: InputSpec, limits: Limits) -> Uplo
     )
 
 
-def decode_files(files: list[File], spec: InputSpec, deadline_s: float) -> NDArray[np.uint8]:
-    """Decode files to pixels (N, H, W, C), giving up when `deadline_s` on `time.monotonic` has passed.
+def decode_file(file: File, spec: InputSpec, allowed_pixels: int) -> tuple[NDArray[np.uint8], int]:
+    """Decode one file to pixels (H, W, C); return also how many pixels it declares.
+
+    Args:
+        file: what was uploaded.
+        spec: the input contract.
+        allowed_pixels: what the files before this one leave of MAX_REQUEST_PIXELS.
 
     Raises:
-        Refusal: 415 for content that is no image, 400 for a damaged image, 504 when it takes too long; the message
-            names the file.
+        Refusal: 413 for more pixels than allowed, 415 for content that is no image, 400 for a damaged image; the
+            message names the file.
     """
-    images = []
-    for file in files:
-        if time.monotonic() >= deadline_s:
-            raise Refusal(504, "the deadline passed while the images were decoded", do="send fewer or smaller images")
-        try:
-            images.append(decode(file.content, spec))
-        except DataError as error:
-            status = 415 if isinstance(error, NotAnImage) else 400
-            what = f"{file.name}: {error.what}"
-            raise Refusal(status, what, got=error.got, expected=error.expected, do=error.do) from error
-    return np.stack(images)
+    num_pixels = _declared_pixels(file.content)
+    if allowed_pixels < num_pixels <= MAX_PIXELS:  # a file that is too large by itself is refused as such below
+        expected = f"at most {MAX_REQUEST_PIXELS} in one request"
+        got = f"{MAX_REQUEST_PIXELS - allowed_pixels + num_pixels} pixels up to {file.name}"
+        do = "scale the images down, or send several requests"
+        raise Refusal(413, "the images have too many pixels together", got=got, expected=expected, do=do)
+    try:
+        return decode(file.content, spec), num_pixels
+    except DataError as error:
+        status = 415 if isinstance(error, NotAnImage) else 400
+        what = f"{file.name}: {error.what}"
+        raise Refusal(status, what, got=error.got, expected=error.expected, do=error.do) from error
+
+
+def _declared_pixels(content: bytes) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is lower
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Exception:  # `decode` says what is wrong with it
+        return 0
+    return image.width * image.height
 
 
 def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint8]:
@@ -88,12 +107,27 @@ def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint
     return np.frombuffer(body, np.uint8).reshape(num_images, *shape)
 
 
+class _FormParser(MultiPartParser):
+    """Note whether the closing delimiter came: without it files may be missing, and nobody would know (final)."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def _form_files(request: Request, limits: Limits) -> list[File]:
-    parser = MultiPartParser(
+    async def whole() -> AsyncGenerator[bytes, None]:
+        async for chunk in request.stream():
+            yield chunk
+        if not parser.ended:
+            raise MultiPartException("no closing delimiter: the form is cut short")
+
+    parser = _FormParser(
         request.headers,
-        request.stream(),
+        whole(),
         max_files=limits.max_images + 1,  # one more than allowed, to tell too many from malformed
-        max_fields=MAX_FORM_FIELDS,
+        max_fields=0,  # to pass over a part would shift the predictions after it
     )
     parser.spool_max_size = limits.max_body_bytes + 1  # never to the disk: it may be read-only, the body is bounded
     try:
@@ -101,6 +135,9 @@ async def _form_files(request: Request, limits: Limits) -> list[File]:
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             _check_count(limits.max_images + 1, limits)
+        if error.message.startswith("Too many fields"):
+            do = "curl -F file=@digit.png URL"
+            raise Refusal(400, "the form has a field without a file name", expected="only files", do=do) from error
         raise Refusal(400, "the form cannot be read", got=error.message, expected=f"valid {FORM}") from error
     try:
         return await _files_of(form, limits)

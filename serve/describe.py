@@ -76,7 +76,7 @@ def model_info(bundle: Bundle, form: Form, limits: Limits) -> ModelInfo:
 STATUSES = {
     400: "The image is damaged, or the body does not have the length or the format that its content type says",
     408: "The body did not arrive in time",
-    413: "The body is too large, or holds too many images",
+    413: "The body is too large, or holds too many images or pixels",
     415: "The content type is not accepted, or the content is no image",
     500: "The model failed, or its output is not finite: there is no prediction",
     503: "The queue is full or the server is stopping: try again after the seconds in Retry-After",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
@@ -12,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bigstep.errors import BigstepError, ConfigError
 
 MIB = 1024 * 1024
+DISCARD_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,11 @@ class Limits:
         max_queue_images: most images waiting for the model; more are refused with 503 and Retry-After.
         max_batch_images: most images in one call of the model.
         request_timeout_s: time from the request's headers to its answer.
-        threads: threads of one call of the model.
+        threads: threads of one call of the model, at most the cores that this process may use.
 
     Raises:
-        ConfigError: a limit is below 1, the timeout is not finite or not above 0, or a request that one limit allows
-            could never pass another.
+        ConfigError: a limit is below 1, the timeout is not finite or not above 0, there are more threads than cores,
+            or a request that one limit allows could never pass another.
     """
 
     max_body_bytes: int = 16 * MIB
@@ -47,6 +51,11 @@ class Limits:
                 allowed, expected = 0 < value < inf, "a finite time above 0"
             if not allowed:
                 raise ConfigError(f"{name} is out of range", got=value, expected=expected)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if self.threads > cores:
+            raise ConfigError(
+                "threads is out of range", got=self.threads, expected=f"at most {cores}, the usable cores"
+            )
         _require_order(self, "max_body_bytes", "max_held_bytes")
         _require_order(self, "max_images", "max_queue_images")
         _require_order(self, "max_batch_images", "max_queue_images")
@@ -94,7 +103,8 @@ class BodyLimit:
 
     An ASGI wrapper around the whole application, because Starlette's form parser has no limit for files. The
     connection stays open: closing it while the client still sends would reset it, and the client would never see the
-    413. uvicorn drops the rest of the body as it arrives.
+    413. uvicorn drops the rest of the body as it arrives. Where the client wants the connection closed, a bounded part
+    of the body is read and discarded before the answer, for the same reason.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
@@ -107,8 +117,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "")
+        # With Expect: 100-continue the client sends no body unless it is read.
+        closes = "close" in headers.get("connection", "").lower() or scope.get("http_version") == "1.0"
+        closes = closes and "expect" not in headers
         if declared.isdecimal() and int(declared[:18]) > self.limits.max_body_bytes:
+            if closes:
+                await self._discard(receive)
             await self._too_large(f"{declared[:18]} bytes").response()(scope, receive, send)
             return
         read_bytes = 0
@@ -120,7 +136,11 @@ class BodyLimit:
             if size:
                 read_bytes += size
                 self.held_bytes += size
-                self._check(read_bytes)
+                refusal = self._refusal(read_bytes)
+                if refusal:
+                    if closes and message.get("more_body"):
+                        await self._discard(receive)
+                    raise refusal
             return message
 
         try:
@@ -128,11 +148,22 @@ class BodyLimit:
         finally:
             self.held_bytes -= read_bytes
 
-    def _check(self, read_bytes: int) -> None:
+    async def _discard(self, receive: Receive) -> None:
+        left_bytes = 2 * self.limits.max_body_bytes
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_S):
+                while left_bytes > 0:
+                    message = await receive()
+                    left_bytes -= len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
+
+    def _refusal(self, read_bytes: int) -> Refusal | None:
         if read_bytes > self.limits.max_body_bytes:
-            raise self._too_large(f"more than {self.limits.max_body_bytes} bytes")
+            return self._too_large(f"more than {self.limits.max_body_bytes} bytes")
         if self.held_bytes > self.limits.max_held_bytes:
-            raise Refusal(503, "the server holds as many uploads as it can", do="send this one again", retry=True)
+            return Refusal(503, "the server holds as many uploads as it can", do="send this one again", retry=True)
+        return None
 
     def _too_large(self, got: str) -> Refusal:
         expected = f"at most {self.limits.max_body_bytes} bytes"

@@ -29,7 +29,9 @@ class Metrics:
         self.batch_images = Histogram(
             "bigstep_batch_images", "Images per call of the model", buckets=BATCH_BUCKETS, registry=registry
         )
-        self.queue_images = Gauge("bigstep_queue_images", "Images that wait for the model", registry=registry)
+        self.queue_images = Gauge(
+            "bigstep_queue_images", "Images that wait to be decoded or for the model", registry=registry
+        )
         info = Gauge("bigstep_model_info", "The model that is served; always 1", ["name", "sha256"], registry=registry)
         info.labels(model, sha256).set(1)
 

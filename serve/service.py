@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from bigstep.records import Bundle, Form
 from serve.batcher import Batcher, DeadlinePassed, QueueFull, RunFailed, WorkerStopped
-from serve.body import Upload, decode_files, read_upload
+from serve.body import MAX_REQUEST_PIXELS, File, Upload, decode_file, read_upload
 from serve.describe import ModelInfo, model_info
 from serve.limits import Limits, Refusal
 from serve.metrics import Metrics
@@ -50,7 +50,8 @@ class Service:
             max_queue=limits.max_queue_images,
             observe=self._observe_batch,
         )
-        self.metrics.watch_queue(lambda: self.batcher.queued_images)
+        self.num_undecoded = 0  # files of requests whose decoding is not complete
+        self.metrics.watch_queue(lambda: self.waiting_images)
         self.state: Literal["starting", "ready", "draining"] = "starting"
         self.decoders = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="bigstep-decode")
 
@@ -69,6 +70,11 @@ class Service:
             self.drain()
             await asyncio.to_thread(self.batcher.stop, self.limits.request_timeout_s)
             self.decoders.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def waiting_images(self) -> int:
+        """Return how many images wait: files to be decoded, and images for the model."""
+        return self.num_undecoded + self.batcher.queued_images
 
     def drain(self) -> None:
         """Refuse new predictions from now on; those under way are finished."""
@@ -117,16 +123,13 @@ class Service:
         return Response(self._answer(logits_NK), media_type="application/json")
 
     async def _logits(self, upload: Upload, deadline_s: float) -> NDArray[np.float32]:
-        if isinstance(upload, list):
-            loop = asyncio.get_running_loop()
-            spec = self.contract.input
-            images_NHWC = await loop.run_in_executor(self.decoders, decode_files, upload, spec, deadline_s)
-        else:
-            images_NHWC = upload
         try:
+            if self.waiting_images + len(upload) > self.limits.max_queue_images:
+                raise QueueFull
+            images_NHWC = await self._decode(upload) if isinstance(upload, list) else upload
             return await self.batcher.predict(images_NHWC, deadline_s)
         except QueueFull:
-            got = f"{self.batcher.queued_images} images waiting"
+            got = f"{self.waiting_images} images waiting"
             do = "send the request again after a while"
             raise Refusal(503, "the queue is full", got=got, do=do, retry=True) from None
         except DeadlinePassed:
@@ -135,6 +138,24 @@ class Service:
             raise Refusal(500, "the model failed on this request", got=error) from error
         except WorkerStopped:
             raise Refusal(503, "the model's worker has stopped", do="send the request again", retry=True) from None
+
+    async def _decode(self, files: list[File]) -> NDArray[np.uint8]:
+        """Decode files one at a time, so that requests take turns, and one that is cancelled costs no more.
+
+        They count as waiting until the last is decoded; then the images have their place in the model's queue.
+        """
+        loop, spec = asyncio.get_running_loop(), self.contract.input
+        images: list[NDArray[np.uint8]] = []
+        allowed_pixels = MAX_REQUEST_PIXELS
+        self.num_undecoded += len(files)
+        try:
+            for file in files:
+                decoded = await loop.run_in_executor(self.decoders, decode_file, file, spec, allowed_pixels)
+                images.append(decoded[0])
+                allowed_pixels -= decoded[1]
+            return np.stack(images)
+        finally:
+            self.num_undecoded -= len(files)
 
     def _answer(self, logits_NK: NDArray[np.float32]) -> bytes:
         """Turn logits into the JSON answer, or refuse: a label read from NaN would be a lie."""

@@ -220,6 +220,15 @@ def test_a_bomb_is_refused_before_it_is_decoded(width, height):
     assert str(width) in str(caught.value) or str(width * height) in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [(1, 16_385), (16_385, 1)])
+def test_a_side_has_a_limit_of_its_own(size):
+    with pytest.raises(DataError, match="too large") as caught:
+        decode(encode(Image.new("L", size)), GREY)
+    assert "16384" in caught.value.expected
+    longest = tuple(min(side, 16_384) for side in size)
+    assert decode(encode(Image.new("L", longest)), GREY).shape == (6, 4, 1)
+
+
 def test_the_limit_itself_is_allowed(monkeypatch):
     monkeypatch.setattr(module, "MAX_PIXELS", 24)
     assert decode(encode(picture(6, 4)), SPEC).shape == SPEC_SHAPE

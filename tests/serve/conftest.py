@@ -48,17 +48,18 @@ def linear_model(spec=SPEC, seed=0, add=0.0):
     return model.SerializeToString()
 
 
-def seal_bundle(folder, model, *, outcome="passed", judged=None, served="compact-int8"):
-    """Seal a bundle around one ONNX file; `judged` replaces what the verdict says about which bytes it saw."""
+def seal_bundle(folder, model, *, outcome="passed", judged=None, served="compact-int8", checks=("passed",)):
+    """Seal a bundle around one ONNX file; `judged` replaces what the verdict says about which bytes it saw.
+
+    `checks` are the outcomes of the checks behind the verdict.
+    """
     folder.mkdir()
     (folder / "model.onnx").write_bytes(model)
     sha256 = hashlib.sha256(model).hexdigest()
     form = Form(
         name="compact-int8", role="compact", precision="int8", file="model.onnx", sha256=sha256, bytes=len(model)
     )
-    check = Check(
-        name="floor", outcome="passed", measured=0.9, bound=0.85, relation=">", limit=0.3, n=90, says="It holds."
-    )
+    floor = {"measured": 0.9, "bound": 0.85, "relation": ">", "limit": 0.3, "n": 90, "says": "It holds."}
     scores = [
         GroupScore(form=form.name, group="aligned", n=300, accuracy=0.97, low=0.95, high=0.985),
         GroupScore(form=form.name, group="conflicting", n=90, accuracy=0.9, low=0.85, high=0.94),
@@ -66,7 +67,7 @@ def seal_bundle(folder, model, *, outcome="passed", judged=None, served="compact
     ]
     verdict = VerdictInfo(
         outcome=outcome,
-        checks=[check],
+        checks=[Check(name=f"floor {i}", outcome=found, **floor) for i, found in enumerate(checks)],
         scores=scores,
         comparisons=[],
         judged={form.name: sha256} if judged is None else judged,

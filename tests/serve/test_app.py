@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from bigstep.decode import decode as bigstep_decode
 from bigstep.errors import NoVerdict, RecordError
 from serve.app import create_app, open_bundle
 from serve.limits import Limits
@@ -120,6 +121,88 @@ def test_a_full_queue_says_when_to_come_back(bundle, random_images, refused, cli
     assert refused(full, 503, "queue is full").headers["Retry-After"] == "1"
 
 
+def slow_decoding(monkeypatch, seconds):
+    """Make the decoding of every file take longer; return the list of the files it sees."""
+    seen = []
+
+    def decode(content, spec):
+        seen.append(content)
+        time.sleep(seconds)
+        return bigstep_decode(content, spec)
+
+    monkeypatch.setattr("serve.body.decode", decode)
+    return seen
+
+
+def form(image_file, images):
+    return [("file", ("x.png", image_file(image))) for image in images]
+
+
+def test_large_forms_and_single_files_take_turns(bundle, random_images, image_file, client_of, monkeypatch):
+    slow_decoding(monkeypatch, 0.01)
+    done = []
+
+    async def post(http, name, count):
+        answer = await http.post("/predict", files=form(image_file, random_images(count)))
+        done.append((name, answer.status_code))
+
+    async def talk():
+        async with client_of(create_app(bundle)) as http:
+            large = [asyncio.create_task(post(http, "large", 40)) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            await post(http, "small", 1)
+            await asyncio.gather(*large)
+
+    asyncio.run(talk())
+    assert done == [("small", 200), ("large", 200), ("large", 200)]
+
+
+def test_the_files_of_a_client_that_left_are_not_decoded(bundle, random_images, image_file, client_of, monkeypatch):
+    seen = slow_decoding(monkeypatch, 0.02)
+    app = create_app(bundle)
+
+    async def talk():
+        async with client_of(app) as http:
+            leaving = asyncio.create_task(http.post("/predict", files=form(image_file, random_images(40))))
+            async with asyncio.timeout(5):
+                while not seen:
+                    await asyncio.sleep(0.005)
+            waiting = app.state.service.waiting_images
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            so_far = len(seen)
+            await asyncio.sleep(0.1)
+            return waiting, so_far
+
+    waiting, so_far = asyncio.run(talk())
+    assert waiting == 40 and app.state.service.waiting_images == 0
+    assert len(seen) <= so_far + 1
+
+
+def test_files_that_wait_to_be_decoded_count_as_waiting(
+    bundle, random_images, image_file, refused, client_of, monkeypatch
+):
+    slow_decoding(monkeypatch, 0.02)
+    limits = Limits(max_images=4, max_batch_images=4, max_queue_images=8)
+
+    async def talk():
+        async with client_of(create_app(bundle, limits)) as http:
+            first = [
+                asyncio.create_task(http.post("/predict", files=form(image_file, random_images(4)))) for _ in range(2)
+            ]
+            await asyncio.sleep(0.03)
+            metrics = (await http.get("/metrics")).text
+            more = await http.post("/predict", files=form(image_file, random_images(1)))
+            raw = await http.post("/predict", content=random_images(1).tobytes(), headers=RAW)
+            return metrics, more, raw, await asyncio.gather(*first)
+
+    metrics, more, raw, first = asyncio.run(talk())
+    assert "bigstep_queue_images 8.0" in metrics
+    for answer in (more, raw):
+        assert refused(answer, 503, "queue is full", "8 images").headers["Retry-After"] == "1"
+    assert [answer.status_code for answer in first] == [200, 200]
+
+
 def test_a_deadline_is_a_504_and_what_is_late_never_reaches_the_model(bundle, random_images, refused, client_of):
     body = random_images(1).tobytes()
 
@@ -154,6 +237,12 @@ def test_ready_only_between_warm_up_and_drain(bundle, random_images, client, ref
         refused(http.get("/health/ready"), 503, "draining")
         assert http.get("/health/live").status_code == 200
         assert refused(http.post("/predict", content=body, headers=RAW), 503).headers["Retry-After"] == "1"
+
+
+def test_probes_may_use_head(http):
+    for path in ("/health/live", "/health/ready"):
+        assert http.request("HEAD", path).status_code == 200
+    assert "head" not in http.get("/openapi.json").json()["paths"]["/health/live"]
 
 
 def test_model_states_the_contract(http, bundle):
@@ -222,6 +311,17 @@ def test_a_bundle_without_a_passed_verdict_is_refused(make_bundle, model, outcom
     bundle = make_bundle(model, outcome=outcome)
     for refuse in (lambda: open_bundle(bundle.folder), lambda: create_app(bundle)):
         with pytest.raises(NoVerdict, match=outcome) as caught:
+            refuse()
+        assert caught.value.exit_code == 1 and caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("checks", "says"), [([], "no check"), (["passed", "failed"], "floor 1: failed"), (["undecided"], "undecided")]
+)
+def test_a_passed_verdict_without_passed_checks_is_refused(make_bundle, model, checks, says):
+    bundle = make_bundle(model, checks=checks)
+    for refuse in (lambda: open_bundle(bundle.folder), lambda: create_app(bundle)):
+        with pytest.raises(NoVerdict, match=says) as caught:
             refuse()
         assert caught.value.exit_code == 1 and caught.value.do
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from bigstep.decode import decode
+from serve import service
 from serve.app import create_app
 from serve.limits import Limits
 
@@ -46,7 +47,7 @@ def test_the_bytes_decide_not_the_image_type(http, predictor, random_images, ima
 def test_a_form_keeps_the_order_of_its_files(http, predictor, random_images, image_file, check_answer):
     images = random_images(5)
     files = [("file", (f"{i}.png", image_file(image), "image/png")) for i, image in enumerate(images)]
-    check_answer(http.post("/predict", files=files, data={"note": "ignored"}), predictor, images)
+    check_answer(http.post("/predict", files=files), predictor, images)
 
 
 def exif_rotated():
@@ -118,7 +119,40 @@ def test_other_content_types(http, content_type, refused):
 def test_empty_bodies_and_forms(http, refused):
     refused(http.post("/predict", content=b"", headers=PNG), 400, "empty")
     refused(http.post("/predict", files={"file": ("a.png", b"")}), 400, "'a.png'", "empty")
-    refused(http.post("/predict", files={"note": (None, "text")}), 400, "no file")
+    empty = {"Content-Type": "multipart/form-data; boundary=x"}
+    refused(http.post("/predict", content=b"--x--\r\n", headers=empty), 400, "no file")
+
+
+def test_a_field_without_a_file_name_is_refused_for_it_would_shift_the_answers(
+    http, random_images, image_file, refused
+):
+    content = image_file(random_images(1)[0])
+    files = [("a", ("a.png", content)), ("b", (None, content)), ("c", ("c.png", content))]
+    refused(http.post("/predict", files=files), 400, "without a file name")
+
+
+def form_of(contents):
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="%d.png"\r\n\r\n'
+    return b"".join(head % i + content + b"\r\n" for i, content in enumerate(contents)) + b"--x--"
+
+
+def test_a_form_cut_short_is_refused_at_every_length(http, predictor, random_images, image_file, check_answer, refused):
+    """Otherwise the predictions for the files that are missing would be missing too, with status 200."""
+    images = random_images(3)
+    body = form_of([image_file(image) for image in images])
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    for length in [*range(0, len(body), 19), len(body) - 2, len(body) - 1]:
+        refused(http.post("/predict", content=body[:length], headers=headers), 400, "cut short")
+    for rest in (b"", b"\r\n", b"\r\nan epilogue"):
+        check_answer(http.post("/predict", content=body + rest, headers=headers), predictor, images)
+
+
+def test_the_pixels_of_one_request_are_bounded(http, monkeypatch, random_images, image_file, refused):
+    monkeypatch.setattr(service, "MAX_REQUEST_PIXELS", 50)
+    files = [("file", (f"{i}.png", image_file(image))) for i, image in enumerate(random_images(3))]  # 24 pixels each
+    assert http.post("/predict", files=files[:2]).status_code == 200
+    refused(http.post("/predict", files=files), 413, "together", "file 3 ('2.png')")
+    assert http.post("/predict", files=files[2:]).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,19 @@ def test_large_bodies_clients_that_leave_and_an_interrupt(process):
             endless.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
         assert endless.recv(20).startswith(b"HTTP/1.1 413")
 
+    # So are clients that ask for the connection to be closed, when they have sent all of a body not beyond reason.
+    for framing, send in (
+        (b"Content-Length: 1900000\r\n\r\n", [bytes(1_900_000)]),
+        (b"Transfer-Encoding: chunked\r\n\r\n", [b"10000\r\n" + bytes(0x10000) + b"\r\n"] * 28 + [b"0\r\n\r\n"]),
+    ):
+        with connect(server) as closing:
+            closing.sendall(HEAD + b"Connection: close\r\nContent-Type: image/png\r\n" + framing)
+            for part in send:
+                closing.sendall(part)
+            time.sleep(0.1)
+            answer = b"".join(iter(lambda: closing.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 413") and b"too large" in answer
+
     # A client that leaves takes its place in the queue with it: the model never runs for it.
     with connect(server) as first:
         first.sendall(ONE_IMAGE)
@@ -161,6 +174,7 @@ def test_the_printed_address_can_be_opened(host, reached):
         ({"request_timeout_s": 0.0}, "request_timeout_s"),
         ({"request_timeout_s": float("inf")}, "finite"),
         ({"request_timeout_s": float("nan")}, "request_timeout_s"),
+        ({"threads": 100_000}, "threads is out of range"),
         ({"max_images": 2000}, "max_queue_images must be at least max_images"),
         ({"max_batch_images": 2000}, "max_queue_images must be at least max_batch_images"),
         ({"max_held_bytes": 1000}, "max_held_bytes must be at least max_body_bytes"),
