@@ -120,7 +120,7 @@ def _versus(config: VerifyConfig, evidence: Evidence, served: str, rival: Form) 
     drop = drop_interval(ours, theirs, sources, config.confidence)
     surely = "less" if drop.low > 0 else "more" if drop.high < 0 else ""
     sentence = f"{surely} accurate than" if surely else "not surely different from"
-    return f"{group}: {sentence} the served file, {theirs.mean():.1%} against {ours.mean():.1%}"
+    return f"on {group} images it is {sentence} the served file, {theirs.mean():.1%} against {ours.mean():.1%}"
 
 
 def _better_than_dense(config: VerifyConfig, exported: Exported, judged: Mapping[str, Check]) -> list[str]:

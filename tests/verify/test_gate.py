@@ -275,7 +275,10 @@ def test_failing_baseline_is_reported_but_does_not_decide(world):
     assert compared["adam.fp32: non-inferiority (conflicting)"].outcome == "failed"
     assert outcome == "passed"
     [told] = [note for note in notes if note.startswith("adam.int8 (conventional, compressed alike)")]
-    assert "would fail the same rule in: conflicting; conflicting: less accurate than the served file" in told
+    assert (
+        "would fail the same rule in: conflicting; on conflicting images it is less accurate than the served file"
+        in told
+    )
     assert not any("no advantage" in note for note in notes)
 
 
@@ -283,7 +286,7 @@ def test_no_failing_baseline_is_said_plainly(world, model_weights):
     world.compact_baseline = model_weights()
     _, _, notes = comparison(world)
     [told] = [note for note in notes if note.startswith("adam.int8 (conventional, compressed alike)")]
-    assert "would pass the same rule; conflicting: not surely different from the served file" in told
+    assert "would pass the same rule; on conflicting images it is not surely different from the served file" in told
     assert notes[-1].startswith("No compressed conventional network would fail")
     assert notes[-1].endswith("no advantage of the large learning rate.")
 
