@@ -207,7 +207,7 @@ def check_answer():
 
 
 @pytest.fixture(scope="session")
-def refused():
+def check_refused():
     return expect_refusal
 
 

@@ -27,27 +27,29 @@ def http(bundle, client):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_model_that_answers_no_number_gets_no_label(make_bundle, make_model, random_images, bad, client, refused):
+def test_a_model_that_answers_no_number_gets_no_label(
+    make_bundle, make_model, random_images, bad, client, check_refused
+):
     with client(create_app(make_bundle(make_model(add=bad)))) as http:
         answer = http.post("/predict", content=random_images(2).tobytes(), headers=RAW)
-    refused(answer, 500, "not finite", "2 of 2 images")
+    check_refused(answer, 500, "not finite", "2 of 2 images")
 
 
-def test_a_crash_of_the_model_is_a_500_and_the_next_request_works(bundle, random_images, client, refused):
+def test_a_crash_of_the_model_is_a_500_and_the_next_request_works(bundle, random_images, client, check_refused):
     body = random_images(1).tobytes()
     app = create_app(bundle)
     service = app.state.service
     with client(app) as http:
         works = service.batcher._predict
         service.batcher._predict = lambda _: 1 / 0
-        refused(http.post("/predict", content=body, headers=RAW), 500, "division by zero")
+        check_refused(http.post("/predict", content=body, headers=RAW), 500, "division by zero")
         service.batcher._predict = works
         assert http.post("/predict", content=body, headers=RAW).status_code == 200
         assert http.get("/health/live").status_code == 200
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_worker_is_noticed(bundle, random_images, client, refused):
+def test_a_dead_worker_is_noticed(bundle, random_images, client, check_refused):
     app = create_app(bundle)
     service = app.state.service
 
@@ -57,10 +59,10 @@ def test_a_dead_worker_is_noticed(bundle, random_images, client, refused):
     with client(app) as http:
         service.batcher._predict = die
         body = random_images(1).tobytes()
-        refused(http.post("/predict", content=body, headers=RAW), 503, "worker")
-        refused(http.get("/health/live"), 503, "worker thread died", "restart")
-        refused(http.get("/health/ready"), 503, "worker thread died")
-        refused(http.post("/predict", content=body, headers=RAW), 503, "worker")
+        check_refused(http.post("/predict", content=body, headers=RAW), 503, "worker")
+        check_refused(http.get("/health/live"), 503, "worker thread died", "restart")
+        check_refused(http.get("/health/ready"), 503, "worker thread died")
+        check_refused(http.post("/predict", content=body, headers=RAW), 503, "worker")
 
 
 # ---- many at once ----------------------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ def test_thirty_at_once_each_get_their_own_answer(
     assert max(sizes) == 8 and len(sizes) < 30
 
 
-def test_a_full_queue_says_when_to_come_back(bundle, random_images, refused, client_of):
+def test_a_full_queue_says_when_to_come_back(bundle, random_images, check_refused, client_of):
     body = random_images(4).tobytes()
 
     async def talk():
@@ -118,7 +120,7 @@ def test_a_full_queue_says_when_to_come_back(bundle, random_images, refused, cli
     codes = [answer.status_code for answer in answers]
     assert 2 <= codes.count(200) <= 4 and codes.count(200) + codes.count(503) == 12
     full = answers[codes.index(503)]
-    assert refused(full, 503, "queue is full").headers["Retry-After"] == "1"
+    assert check_refused(full, 503, "queue is full").headers["Retry-After"] == "1"
 
 
 def slow_decoding(monkeypatch, seconds):
@@ -180,7 +182,7 @@ def test_the_files_of_a_client_that_left_are_not_decoded(bundle, random_images, 
 
 
 def test_files_that_wait_to_be_decoded_count_as_waiting(
-    bundle, random_images, image_file, refused, client_of, monkeypatch
+    bundle, random_images, image_file, check_refused, client_of, monkeypatch
 ):
     slow_decoding(monkeypatch, 0.02)
     limits = Limits(max_images=4, max_batch_images=4, max_queue_images=8)
@@ -199,11 +201,11 @@ def test_files_that_wait_to_be_decoded_count_as_waiting(
     metrics, more, raw, first = asyncio.run(talk())
     assert "bigstep_queue_images 8.0" in metrics
     for answer in (more, raw):
-        assert refused(answer, 503, "queue is full", "8 images").headers["Retry-After"] == "1"
+        assert check_refused(answer, 503, "queue is full", "8 images").headers["Retry-After"] == "1"
     assert [answer.status_code for answer in first] == [200, 200]
 
 
-def test_a_deadline_is_a_504_and_what_is_late_never_reaches_the_model(bundle, random_images, refused, client_of):
+def test_a_deadline_is_a_504_and_what_is_late_never_reaches_the_model(bundle, random_images, check_refused, client_of):
     body = random_images(1).tobytes()
 
     async def talk():
@@ -216,7 +218,7 @@ def test_a_deadline_is_a_504_and_what_is_late_never_reaches_the_model(bundle, ra
 
     answers, sizes, metrics = asyncio.run(talk())
     for answer in answers:
-        refused(answer, 504, "deadline")
+        check_refused(answer, 504, "deadline")
     assert sizes == [1]
     assert 'bigstep_requests_total{code="504"} 4.0' in metrics and "bigstep_queue_images 0.0" in metrics
 
@@ -224,19 +226,19 @@ def test_a_deadline_is_a_504_and_what_is_late_never_reaches_the_model(bundle, ra
 # ---- what the server says of itself ----------------------------------------------------------------------------------
 
 
-def test_ready_only_between_warm_up_and_drain(bundle, random_images, client, refused):
+def test_ready_only_between_warm_up_and_drain(bundle, random_images, client, check_refused):
     app = create_app(bundle)
     body = random_images(1).tobytes()
     with client(app, started=False) as http:
-        refused(http.get("/health/ready"), 503, "starting")
+        check_refused(http.get("/health/ready"), 503, "starting")
         assert http.get("/health/live").status_code == 200
-        refused(http.post("/predict", content=body, headers=RAW), 503, "starting")
+        check_refused(http.post("/predict", content=body, headers=RAW), 503, "starting")
     with client(app) as http:
         assert http.get("/health/ready").json() == {"status": "ready"}
         app.state.service.drain()
-        refused(http.get("/health/ready"), 503, "draining")
+        check_refused(http.get("/health/ready"), 503, "draining")
         assert http.get("/health/live").status_code == 200
-        assert refused(http.post("/predict", content=body, headers=RAW), 503).headers["Retry-After"] == "1"
+        assert check_refused(http.post("/predict", content=body, headers=RAW), 503).headers["Retry-After"] == "1"
 
 
 def test_probes_may_use_head(http):
@@ -294,12 +296,12 @@ def test_the_page_needs_nothing_from_elsewhere(http):
     assert "http://" not in answer.text and "https://" not in answer.text and "//cdn" not in answer.text
 
 
-def test_an_unknown_path_and_an_internal_error_speak_json(bundle, monkeypatch, client, refused):
+def test_an_unknown_path_and_an_internal_error_speak_json(bundle, monkeypatch, client, check_refused):
     app = create_app(bundle)
     with client(app) as http:
-        refused(http.get("/nope"), 404, "/docs")
+        check_refused(http.get("/nope"), 404, "/docs")
         monkeypatch.setattr(app.state.service, "contract", None)
-        refused(http.post("/predict", content=bytes(72), headers=RAW), 500, "internal error")
+        check_refused(http.post("/predict", content=bytes(72), headers=RAW), 500, "internal error")
         assert 'code="500"} 1.0' in http.get("/metrics").text
 
 

@@ -79,31 +79,31 @@ def test_other_modes_and_sizes_go_through_the_one_decoder(http, bundle, predicto
 # ---- bodies that are refused -----------------------------------------------------------------------------------------
 
 
-def test_text_named_png_is_no_image(http, refused):
+def test_text_named_png_is_no_image(http, check_refused):
     files = {"file": ("digit.png", b"hello, I am text", "image/png")}
-    refused(http.post("/predict", files=files), 415, "'digit.png'", "not an image")
-    refused(http.post("/predict", content=b"<svg></svg>", headers={"Content-Type": "image/svg+xml"}), 415)
+    check_refused(http.post("/predict", files=files), 415, "'digit.png'", "not an image")
+    check_refused(http.post("/predict", content=b"<svg></svg>", headers={"Content-Type": "image/svg+xml"}), 415)
 
 
-def test_the_damaged_file_is_named(http, random_images, image_file, refused):
+def test_the_damaged_file_is_named(http, random_images, image_file, check_refused):
     good = image_file(random_images(1)[0])
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     jpeg = image_file(noise, "JPEG")
-    refused(http.post("/predict", content=jpeg[: len(jpeg) // 2], headers={"Content-Type": "image/jpeg"}), 400)
+    check_refused(http.post("/predict", content=jpeg[: len(jpeg) // 2], headers={"Content-Type": "image/jpeg"}), 400)
     files = [("file", ("good.png", good)), ("file", ("bad.jpg", jpeg[: len(jpeg) // 2]))]
-    refused(http.post("/predict", files=files), 400, "file 2 ('bad.jpg')")
+    check_refused(http.post("/predict", files=files), 400, "file 2 ('bad.jpg')")
 
 
-def test_a_tiny_file_that_declares_a_huge_picture_is_refused(http, refused):
+def test_a_tiny_file_that_declares_a_huge_picture_is_refused(http, check_refused):
     file = io.BytesIO()
     Image.new("1", (10_000, 10_000)).save(file, "PNG", compress_level=9)
     assert len(file.getvalue()) < 20_000
-    refused(http.post("/predict", content=file.getvalue(), headers=PNG), 400, "10000 x 10000")
+    check_refused(http.post("/predict", content=file.getvalue(), headers=PNG), 400, "10000 x 10000")
 
 
 @pytest.mark.parametrize("count", [0, 1, 71, 73, 145])
-def test_raw_pixels_of_a_wrong_length(http, count, refused):
-    refused(
+def test_raw_pixels_of_a_wrong_length(http, count, check_refused):
+    check_refused(
         http.post("/predict", content=bytes(count), headers=RAW), 400, f"{count} bytes", "N x 72 bytes", "6 x 4 x 3"
     )
 
@@ -111,24 +111,26 @@ def test_raw_pixels_of_a_wrong_length(http, count, refused):
 @pytest.mark.parametrize(
     "content_type", [None, "", "text/plain", "application/json", "application/x-www-form-urlencoded"]
 )
-def test_other_content_types(http, content_type, refused):
+def test_other_content_types(http, content_type, check_refused):
     headers = {} if content_type is None else {"Content-Type": content_type}
-    refused(http.post("/predict", content=b"{}", headers=headers), 415, content_type or "no Content-Type", "image/*")
+    check_refused(
+        http.post("/predict", content=b"{}", headers=headers), 415, content_type or "no Content-Type", "image/*"
+    )
 
 
-def test_empty_bodies_and_forms(http, refused):
-    refused(http.post("/predict", content=b"", headers=PNG), 400, "empty")
-    refused(http.post("/predict", files={"file": ("a.png", b"")}), 400, "'a.png'", "empty")
+def test_empty_bodies_and_forms(http, check_refused):
+    check_refused(http.post("/predict", content=b"", headers=PNG), 400, "empty")
+    check_refused(http.post("/predict", files={"file": ("a.png", b"")}), 400, "'a.png'", "empty")
     empty = {"Content-Type": "multipart/form-data; boundary=x"}
-    refused(http.post("/predict", content=b"--x--\r\n", headers=empty), 400, "no file")
+    check_refused(http.post("/predict", content=b"--x--\r\n", headers=empty), 400, "no file")
 
 
 def test_a_field_without_a_file_name_is_refused_for_it_would_shift_the_answers(
-    http, random_images, image_file, refused
+    http, random_images, image_file, check_refused
 ):
     content = image_file(random_images(1)[0])
     files = [("a", ("a.png", content)), ("b", (None, content)), ("c", ("c.png", content))]
-    refused(http.post("/predict", files=files), 400, "without a file name")
+    check_refused(http.post("/predict", files=files), 400, "without a file name")
 
 
 def form_of(contents):
@@ -136,22 +138,24 @@ def form_of(contents):
     return b"".join(head % i + content + b"\r\n" for i, content in enumerate(contents)) + b"--x--"
 
 
-def test_a_form_cut_short_is_refused_at_every_length(http, predictor, random_images, image_file, check_answer, refused):
+def test_a_form_cut_short_is_refused_at_every_length(
+    http, predictor, random_images, image_file, check_answer, check_refused
+):
     """Otherwise the predictions for the files that are missing would be missing too, with status 200."""
     images = random_images(3)
     body = form_of([image_file(image) for image in images])
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     for length in [*range(0, len(body), 19), len(body) - 2, len(body) - 1]:
-        refused(http.post("/predict", content=body[:length], headers=headers), 400, "cut short")
+        check_refused(http.post("/predict", content=body[:length], headers=headers), 400, "cut short")
     for rest in (b"", b"\r\n", b"\r\nan epilogue"):
         check_answer(http.post("/predict", content=body + rest, headers=headers), predictor, images)
 
 
-def test_the_pixels_of_one_request_are_bounded(http, monkeypatch, random_images, image_file, refused):
+def test_the_pixels_of_one_request_are_bounded(http, monkeypatch, random_images, image_file, check_refused):
     monkeypatch.setattr(service, "MAX_REQUEST_PIXELS", 50)
     files = [("file", (f"{i}.png", image_file(image))) for i, image in enumerate(random_images(3))]  # 24 pixels each
     assert http.post("/predict", files=files[:2]).status_code == 200
-    refused(http.post("/predict", files=files), 413, "together", "file 3 ('2.png')")
+    check_refused(http.post("/predict", files=files), 413, "together", "file 3 ('2.png')")
     assert http.post("/predict", files=files[2:]).status_code == 200
 
 
@@ -163,15 +167,15 @@ def test_the_pixels_of_one_request_are_bounded(http, monkeypatch, random_images,
         ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n"),
     ],
 )
-def test_malformed_forms(http, content_type, body, refused):
-    refused(http.post("/predict", content=body, headers={"Content-Type": content_type}), 400, "form")
+def test_malformed_forms(http, content_type, body, check_refused):
+    check_refused(http.post("/predict", content=body, headers={"Content-Type": content_type}), 400, "form")
 
 
-def test_too_many_images(http, random_images, image_file, refused):
-    refused(http.post("/predict", content=random_images(41).tobytes(), headers=RAW), 413, "at most 40")
+def test_too_many_images(http, random_images, image_file, check_refused):
+    check_refused(http.post("/predict", content=random_images(41).tobytes(), headers=RAW), 413, "at most 40")
     files = [("file", (f"{i}.png", image_file(random_images(1)[0]))) for i in range(41)]
-    refused(http.post("/predict", files=files), 413, "at most 40")
-    refused(http.post("/predict", files=files + files[:9]), 413, "at most 40")
+    check_refused(http.post("/predict", files=files), 413, "at most 40")
+    check_refused(http.post("/predict", files=files + files[:9]), 413, "at most 40")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
@@ -203,7 +207,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread(bundle):
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "multipart/form-data; boundary=x"])
-def test_an_undeclared_length_over_the_limit_stops_the_reading(bundle, content_type, refused, client_of):
+def test_an_undeclared_length_over_the_limit_stops_the_reading(bundle, content_type, check_refused, client_of):
     read = 0
 
     async def endless():
@@ -218,11 +222,11 @@ def test_an_undeclared_length_over_the_limit_stops_the_reading(bundle, content_t
         async with client_of(app) as http:
             return await http.post("/predict", content=endless(), headers={"Content-Type": content_type})
 
-    refused(asyncio.run(talk()), 413, "at most 5000 bytes")
+    check_refused(asyncio.run(talk()), 413, "at most 5000 bytes")
     assert read <= 51
 
 
-def test_uploads_together_are_bounded(bundle, refused, client_of):
+def test_uploads_together_are_bounded(bundle, check_refused, client_of):
     """Two clients that never finish hold the allowance; a third is told to come back; then the two are let go."""
 
     async def talk():
@@ -242,7 +246,7 @@ def test_uploads_together_are_bounded(bundle, refused, client_of):
         return third, late, again
 
     third, late, again = asyncio.run(talk())
-    assert refused(third, 503, "uploads").headers["Retry-After"] == "1"
+    assert check_refused(third, 503, "uploads").headers["Retry-After"] == "1"
     for answer in late:
-        refused(answer, 408, "0.4 s")
+        check_refused(answer, 408, "0.4 s")
     assert again.status_code == 200
