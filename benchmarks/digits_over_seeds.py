@@ -162,7 +162,7 @@ Made by `{command}`: the preset `digits`{batch}, five training seeds per rate an
 (360 digits in ten colours), as mean ± standard deviation over the data seeds. "Gate against dense" is the rule that the
 compact model has to keep: the upper 95 % bound of its drop against the dense network of the chosen rate, aligned and
 conflicting, is at most 3 points. Networks that did not fit again after pruning are counted, not averaged. Fewer runs:
-the baseline fitted on no seed, or was the chosen network itself.
+the baseline fitted on no training seed, was the chosen network itself, or diverged in fine-tuning after pruning.
 
 {table(rows)}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bigstep import pipeline
+from bigstep.sealed import WORK
 
 SCRIPT = Path(sys.executable).with_name("bigstep")
 WAIT_S = 60
@@ -124,7 +125,7 @@ def test_kill_9_in_training_and_in_compression(command, small_config, small_toml
     assert len(list((folder / "keys").iterdir())) == 1
 
     child = command("compress", small_toml, "--run-dir", folder, cores={min(CORES)})
-    until(child, lambda: any(folder.glob("partial/compress-*/work/candidate*")), "a candidate")
+    until(child, lambda: any(folder.glob(f"partial/compress-*/{WORK}/candidate*")), "a candidate")
     child.kill()
     child.communicate()
     assert nobody_left(child.pid) == []
