@@ -15,8 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bigstep.records import Bundle, Compact, Exported, Trained, Verdict
+from bigstep.records import Bundle, Compact, Exported, Verdict
 from bigstep.store import SHORT, versions
+from bigstep.trained import Trained
 from serve.bench import fingerprint
 
 RESULTS = Path(__file__).parent / "results"

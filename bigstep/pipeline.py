@@ -19,13 +19,14 @@ from PIL import Image
 from bigstep import ci
 from bigstep.config import Config, to_toml
 from bigstep.errors import ConfigError, RecordError
-from bigstep.records import Bundle, BundleInfo, Check, Compact, Exported, Images, Trained, Verdict
+from bigstep.records import Bundle, BundleInfo, Check, Compact, Exported, Images, Verdict
 from bigstep.run_outcome import RunOutcome, StageRun
 from bigstep.sealed import Record
 from bigstep.store import SHORT, Store, code_digest, make_key, replace_file, replace_folder, versions
+from bigstep.trained import Trained
 
 log = logging.getLogger("bigstep")
-SHARED = tuple(f"bigstep/{m}.py" for m in ("records", "sealed", "errors", "groups", "intervals", "decode"))
+SHARED = tuple(f"bigstep/{m}.py" for m in ("records", "trained", "sealed", "errors", "groups", "intervals", "decode"))
 RUNTIME = ("numpy", "onnxruntime")
 EXAMPLE = "example.png"  # a test image, for a first query
 

@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bigstep.pipeline import EXAMPLE, Step, budgets
-from bigstep.records import Check, Exported, Form, Images, Outcome, Trained, Verdict, VerdictInfo, worst
+from bigstep.records import Check, Exported, Form, Images, Outcome, Verdict, VerdictInfo, worst
 from bigstep.sealed import Record
 from bigstep.terminal import Terminal, command
+from bigstep.trained import Trained
 
 SIGNS = {"passed": "[green]PASSED[/]", "failed": "[red]FAILED[/]", "undecided": "[yellow]CANNOT TELL[/]"}
 

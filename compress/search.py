@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from bigstep.config import CompressConfig
-from bigstep.records import Architecture, Candidate, CompactModel, Contract, GroupDrop, Images, Quantisation, Recipe
+from bigstep.records import Architecture, Candidate, CompactModel, Contract, GroupDrop, Images, Quantisation
 from bigstep.sealed import sha256
+from bigstep.trained import Recipe
 from compress.judge import Judge
 from compress.prune import prune, scaled_widths
 from export import graph

@@ -6,8 +6,9 @@ import logging
 from pathlib import Path
 
 from bigstep.config import CompressConfig
-from bigstep.records import Compact, CompactInfo, CompactModel, Contract, Images, Trained
+from bigstep.records import Compact, CompactInfo, CompactModel, Contract, Images
 from bigstep.sealed import WORK
+from bigstep.trained import Trained
 from compress.search import Network, Shipped, Workshop, describe, search
 from train import networks, step
 

@@ -13,19 +13,9 @@ from torch import nn
 
 from bigstep.config import ExportConfig
 from bigstep.errors import ExportError
-from bigstep.records import (
-    Architecture,
-    Compact,
-    CompactModel,
-    Contract,
-    Exported,
-    ExportedInfo,
-    Form,
-    Images,
-    Rung,
-    Trained,
-)
+from bigstep.records import Architecture, Compact, CompactModel, Contract, Exported, ExportedInfo, Form, Images, Rung
 from bigstep.sealed import sha256
+from bigstep.trained import Trained
 from export import graph, ladder
 from serve.predictor import Predictor
 from train import networks, step

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigstep.errors import TrainError
-from bigstep.records import Baseline, RatePoint, Recipe, Trial
+from bigstep.trained import Baseline, RatePoint, Recipe, Trial
 
 CONVENTIONAL = {
     "sgd-0.01": Recipe(optimizer="sgd", rate=0.01),

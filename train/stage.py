@@ -11,8 +11,9 @@ import numpy as np
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError
-from bigstep.records import Architecture, Baseline, Images, Recipe, Trained, TrainedInfo, Trial
+from bigstep.records import Architecture, Images
 from bigstep.sealed import write_json
+from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
 from train import choose, networks, step
 from train.trial import Bench, Job
 from train.workers import run_trials

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bigstep.records import Recipe, Status
+from bigstep.trained import Recipe, Status
 
 DIVERGED_LOSS = 5.0  # an epoch's mean loss above this multiple of chance, from the third epoch on
 COLLAPSE_LOSS = 0.98  # epochs that stay above this multiple of chance ...

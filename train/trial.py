@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bigstep.groups import accuracies
-from bigstep.records import Architecture, Images, Recipe, Split, SplitName, Trial
+from bigstep.records import Architecture, Images, Split, SplitName
 from bigstep.sealed import WORK, flush, write_json
+from bigstep.trained import Recipe, Trial
 from train import networks, prunability, step
 
 log = logging.getLogger("bigstep.train")

@@ -15,7 +15,7 @@ import torch
 
 from bigstep.errors import TrainError
 from bigstep.machine import usable_cores
-from bigstep.records import Trial
+from bigstep.trained import Trial
 from train.step import one_thread
 from train.trial import Bench, Job, run_trial
 

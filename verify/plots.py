@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED
-from bigstep.records import Candidate, Compact, Exported, Form, GroupScore, RatePoint, Recipe, TrainedInfo, Verdict
+from bigstep.records import Candidate, Compact, Exported, Form, GroupScore, Verdict
+from bigstep.trained import RatePoint, Recipe, TrainedInfo
 from verify.wording import format_bytes
 
 # Okabe and Ito's colours: told apart with any common colour blindness; markers and dashes tell them apart in print.

@@ -22,11 +22,10 @@ from bigstep.records import (
     GroupScore,
     Images,
     Outcome,
-    RatePoint,
-    Trained,
     Verdict,
     worst,
 )
+from bigstep.trained import RatePoint, Trained
 from verify import plots
 from verify.scores import Evidence, flips, group_names
 from verify.wording import ICONS, NONE, ORDER, ROLES, format_bytes, format_rate, headline

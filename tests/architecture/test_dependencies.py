@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("bigstep", "data", "train", "compress", "export", "serve", "verify")
 OPEN = {
     f"bigstep.{m}"
-    for m in ("records", "sealed", "config", "errors", "groups", "intervals", "decode", "machine", "vision")
+    for m in ("records", "trained", "sealed", "config", "errors", "groups", "intervals", "decode", "machine", "vision")
 }
 ALLOWED = {
     "data": OPEN,

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 from bigstep import pipeline
 from bigstep.config import Config, load
 from bigstep.errors import ConfigError, TrainError
-from bigstep.records import Trained
 from bigstep.store import Store
+from bigstep.trained import Trained
 
 ROOT = Path(pipeline.__file__).parents[1]
 PACKAGES = ("bigstep", "data", "train", "compress", "export", "serve", "verify")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bigstep.errors import RecordError
-from bigstep.records import Bundle, Compact, Exported, Images, Trained, Verdict
+from bigstep.records import Bundle, Compact, Exported, Images, Verdict
 from bigstep.sealed import UNDIGESTED, Record, Value, read_manifest, sha256, to_json
+from bigstep.trained import Trained
 
 KINDS = {
     "data": Images,

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from bigstep.config import TrainConfig
-from bigstep.records import Architecture, Contract, Images, Trained
+from bigstep.records import Architecture, Contract, Images
+from bigstep.trained import Trained
 from train import stage, workers
 
 CONFIG = TrainConfig(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bigstep.config import CompressConfig
-from bigstep.records import Recipe
 from bigstep.sealed import sha256
+from bigstep.trained import Recipe
 from compress import search as searching
 from compress.search import Network, Workshop, search
 from serve.predictor import Predictor

@@ -6,7 +6,8 @@ import pytest
 
 from bigstep.config import CompressConfig
 from bigstep.errors import TrainError
-from bigstep.records import Compact, Recipe, Trained
+from bigstep.records import Compact
+from bigstep.trained import Recipe, Trained
 from compress import search, stage
 from train import networks
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from bigstep.records import Architecture, Contract, Images, Quantisation, Recipe
+from bigstep.records import Architecture, Contract, Images, Quantisation
+from bigstep.trained import Recipe
 from export import graph
 from train import networks, step
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bigstep.records import Recipe, Trial
+from bigstep.trained import Recipe, Trial
 
 
 @pytest.fixture(scope="session")

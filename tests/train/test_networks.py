@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bigstep.errors import TrainError
-from bigstep.records import Recipe
+from bigstep.trained import Recipe
 from train import networks, step
 
 
@@ -75,7 +75,7 @@ RELOAD = """
 import sys
 from pathlib import Path
 import numpy as np
-from bigstep.records import Trained
+from bigstep.trained import Trained
 from train import networks, step
 trained = Trained.open(Path(sys.argv[1]))
 with step.one_thread():

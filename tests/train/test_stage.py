@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bigstep.config import TrainConfig
-from bigstep.records import Trained, Trial
+from bigstep.trained import Trained, Trial
 from train import networks, prunability, stage, step, trial, workers
 
 CONFIG = TrainConfig(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bigstep.records import Recipe
+from bigstep.trained import Recipe
 from train import networks, step
 
 

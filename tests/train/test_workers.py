@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bigstep.config import TrainConfig
-from bigstep.records import Recipe
+from bigstep.trained import Recipe
 from train import stage, workers
 from train.trial import Bench, Job, run_trial
 

@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bigstep.records import (
     Architecture,
-    Baseline,
     Candidate,
     Compact,
     CompactInfo,
@@ -32,14 +31,10 @@ from bigstep.records import (
     ImagesInfo,
     InputSpec,
     Quantisation,
-    RatePoint,
-    Recipe,
     Rung,
-    Trained,
-    TrainedInfo,
-    Trial,
 )
 from bigstep.sealed import sha256
+from bigstep.trained import Baseline, RatePoint, Recipe, Trained, TrainedInfo, Trial
 
 SOURCES = 120
 LABELS = ["cat", "dog", "emu"]
