@@ -74,14 +74,23 @@ def fit(run: Run, x_NCHW: Tensor, y_N: Tensor, plan: Plan, after_epoch: Callable
         plan: the settings.
         after_epoch: called after each epoch that does not end the run, for checkpoints.
     """
-    chance = math.log(int(y_N.max()) + 1)
     while run.status is None:
-        loss = _epoch(run, x_NCHW, y_N, plan)
-        run.curve.append((run.steps, loss))
-        run.status = _status(run, loss / chance, x_NCHW, y_N, plan)
+        end_epoch(run, _epoch(run, x_NCHW, y_N, plan), x_NCHW, y_N, plan)
         if run.status is None:
             after_epoch(run)
     return run
+
+
+def batch_order(plan: Plan, epoch: int, n: int) -> Tensor:
+    """Return the order (n,) in which an epoch, counted from 0, goes through the images."""
+    return torch.from_numpy(np.random.default_rng([plan.seed, epoch]).permutation(n))
+
+
+def end_epoch(run: Run, loss: float, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> None:
+    """Count an epoch, put its mean batch loss (nats) on the curve, and set `run.status` if the run is over."""
+    run.epoch += 1
+    run.curve.append((run.steps, loss))
+    run.status = _status(run, loss / math.log(int(y_N.max()) + 1), x_NCHW, y_N, plan)
 
 
 def mean_loss(model: nn.Module, x_NCHW: Tensor, y_N: Tensor) -> float:
@@ -142,7 +151,7 @@ def load_checkpoint(run: Run, path: Path) -> None:
 
 def _epoch(run: Run, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> float:
     """Train for one epoch, or to the step budget, and return the mean loss of its batches."""
-    order = torch.from_numpy(np.random.default_rng([plan.seed, run.epoch]).permutation(len(y_N))).to(y_N.device)
+    order = batch_order(plan, run.epoch, len(y_N)).to(y_N.device)
     run.model.train()
     total, seen = torch.zeros((), device=y_N.device), 0
     for batch in order.split(plan.batch_size):
@@ -154,7 +163,6 @@ def _epoch(run: Run, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> float:
         run.optimizer.step()
         total += loss.detach() * len(batch)
         run.steps, seen = run.steps + 1, seen + len(batch)
-    run.epoch += 1
     return float(total) / max(seen, 1)
 
 
