@@ -13,11 +13,24 @@ Status = Literal["fitted", "unfitted", "diverged", "collapsed"]
 
 
 class Recipe(Value):
-    """Name an optimiser and its settings: plain SGD, SGD with momentum, or Adam with its default betas."""
+    """Name an optimiser and its settings: SGD, or Adam with its default betas.
+
+    `weight_decay` and `l1` add weight_decay * w and l1 * sign(w) to the gradient of every weight matrix or kernel, not
+    of biases and normalisation. The rate rises linearly from 0 over the first `warmup_steps` steps.
+    """
 
     optimizer: Literal["sgd", "adam"]
     rate: float
     momentum: float = 0.0
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    warmup_steps: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return a short name of every setting that is not its default, like sgd-0.05-m0.9."""
+        marks = {"m": self.momentum, "wd": self.weight_decay, "l1_": self.l1, "w": self.warmup_steps}
+        return "-".join([self.optimizer, f"{self.rate:g}", *(f"{k}{v:g}" for k, v in marks.items() if v)])
 
 
 class Trial(Value):

@@ -17,7 +17,8 @@ from bigstep.trained import Recipe
 from compress.judge import Judge
 from compress.prune import prune, scaled_widths
 from export import graph
-from train import networks, step
+from train import step
+from train.feed import inputs
 
 log = logging.getLogger("bigstep.compress")
 
@@ -64,7 +65,7 @@ class Workshop:
         if self.config.fine_tune_steps == 0:
             return replace(network, model=model.eval(), architecture=architecture)
         split = self.images.split("train")
-        x_NCHW = networks.normalise(split.images, architecture).to(self.device)
+        x_NCHW = inputs(split.images, architecture, self.device)
         y_N = torch.from_numpy(np.array(split.labels)).to(self.device)
         plan = step.Plan(network.recipe, self.batch_size, self.stop_loss, self.config.fine_tune_steps, network.seed)
         run = step.fit(step.start(model.to(self.device), network.recipe), x_NCHW, y_N, plan)

@@ -37,11 +37,12 @@ def hidden_layers(model: nn.Module, architecture: Architecture) -> dict[str, nn.
     return {name: modules[name] for name in architecture.widths}
 
 
-def normalise(images_NHWC: NDArray[np.uint8], architecture: Architecture) -> Tensor:
-    """Turn uint8 pixels into the float32 (N, C, H, W) that a network takes: (x / 255 - mean) / std."""
-    x_NCHW = torch.from_numpy(np.array(images_NHWC)).permute(0, 3, 1, 2).float().div_(255.0)
-    mean = torch.tensor(architecture.mean).view(1, -1, 1, 1)
-    std = torch.tensor(architecture.std).view(1, -1, 1, 1)
+def normalise(images_NHWC: NDArray[np.uint8] | Tensor, architecture: Architecture) -> Tensor:
+    """Turn uint8 pixels into the float32 (N, C, H, W) that a network takes, on their device: (x / 255 - mean) / std."""
+    pixels = images_NHWC if isinstance(images_NHWC, Tensor) else torch.from_numpy(np.array(images_NHWC))
+    x_NCHW = pixels.permute(0, 3, 1, 2).float().div_(255.0)
+    mean = torch.tensor(architecture.mean, device=pixels.device).view(1, -1, 1, 1)
+    std = torch.tensor(architecture.std, device=pixels.device).view(1, -1, 1, 1)
     return x_NCHW.sub_(mean).div_(std).contiguous()
 
 

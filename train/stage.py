@@ -93,9 +93,7 @@ def describe(config: TrainConfig, images: Images) -> Architecture:
 
 
 def _jobs(recipe: Recipe, seeds: Sequence[int], config: TrainConfig) -> list[Job]:
-    momentum = f"-m{recipe.momentum:g}" if recipe.momentum else ""
-    stem = f"{recipe.optimizer}-{recipe.rate:g}{momentum}"
-    return [Job(f"{stem}-s{seed}", recipe, seed, config.max_steps) for seed in seeds]
+    return [Job(f"{recipe.name}-s{seed}", recipe, seed, config.max_steps) for seed in seeds]
 
 
 def _run_all(bench: Bench, jobs: Sequence[Job], log: logging.Logger) -> dict[str, Trial]:

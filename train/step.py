@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bigstep.trained import Recipe, Status
+from train.augment import Augmentation, augment
+from train.feed import Inputs, batches
 
 DIVERGED_LOSS = 5.0  # an epoch's mean loss above this multiple of chance, from the third epoch on
 COLLAPSE_LOSS = 0.98  # epochs that stay above this multiple of chance ...
@@ -41,6 +43,7 @@ class Plan:
     stop_loss: float
     max_steps: int
     seed: int
+    augmentation: Augmentation = "none"
 
 
 @dataclass
@@ -59,17 +62,27 @@ class Run:
 
 def start(model: nn.Module, recipe: Recipe) -> Run:
     """Begin a run at the model's present weights."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if recipe.weight_decay:  # a second group costs time at every step
+        others = [p for p in parameters if p.ndim < 2]
+        groups = [{"params": weights(model), "weight_decay": recipe.weight_decay}, {"params": others}]
     if recipe.optimizer == "adam":
-        return Run(model, torch.optim.Adam(model.parameters(), lr=recipe.rate))
-    return Run(model, torch.optim.SGD(model.parameters(), lr=recipe.rate, momentum=recipe.momentum))
+        return Run(model, torch.optim.Adam(groups, lr=recipe.rate))
+    return Run(model, torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum))
 
 
-def fit(run: Run, x_NCHW: Tensor, y_N: Tensor, plan: Plan, after_epoch: Callable[[Run], None] = lambda _: None) -> Run:
+def weights(model: nn.Module) -> list[nn.Parameter]:
+    """Return the trainable weight matrices and kernels, without biases and the parameters of normalisation."""
+    return [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+
+
+def fit(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan, after_epoch: Callable[[Run], None] = lambda _: None) -> Run:
     """Train until the stopping rule, the step budget, divergence or collapse; sets `run.status`.
 
     Args:
         run: a fresh or a resumed run; it is changed in place.
-        x_NCHW: normalised float32 images on the model's device.
+        x_NCHW: normalised float32 images on the model's device, or what hands them out (see `train.feed`).
         y_N: int64 labels on the same device.
         plan: the settings.
         after_epoch: called after each epoch that does not end the run, for checkpoints.
@@ -86,19 +99,19 @@ def batch_order(plan: Plan, epoch: int, n: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng([plan.seed, epoch]).permutation(n))
 
 
-def end_epoch(run: Run, loss: float, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> None:
+def end_epoch(run: Run, loss: float, x_NCHW: Inputs, y_N: Tensor, plan: Plan) -> None:
     """Count an epoch, put its mean batch loss (nats) on the curve, and set `run.status` if the run is over."""
     run.epoch += 1
     run.curve.append((run.steps, loss))
     run.status = _status(run, loss / math.log(int(y_N.max()) + 1), x_NCHW, y_N, plan)
 
 
-def mean_loss(model: nn.Module, x_NCHW: Tensor, y_N: Tensor) -> float:
+def mean_loss(model: nn.Module, x_NCHW: Inputs, y_N: Tensor) -> float:
     """Return the mean cross entropy in nats over all images."""
     return float(cross_entropy(predict(model, x_NCHW), y_N))
 
 
-def predict(model: nn.Module, x_NCHW: Tensor, batch: int = 1024) -> Tensor:
+def predict(model: nn.Module, x_NCHW: Inputs, batch: int = 1024) -> Tensor:
     """Return the logits (N, K) of normalised images in evaluation mode."""
     training = model.training
     model.eval()
@@ -149,24 +162,36 @@ def load_checkpoint(run: Run, path: Path) -> None:
     run.curve = [(steps, loss) for steps, loss in counters["curve"]]
 
 
-def _epoch(run: Run, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> float:
+def _epoch(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan) -> float:
     """Train for one epoch, or to the step budget, and return the mean loss of its batches."""
     order = batch_order(plan, run.epoch, len(y_N)).to(y_N.device)
+    rng = np.random.default_rng([plan.seed, run.epoch, 1])
     run.model.train()
+    decayed = weights(run.model) if plan.recipe.l1 else []
     total, seen = torch.zeros((), device=y_N.device), 0
-    for batch in order.split(plan.batch_size):
-        if run.steps == plan.max_steps:
-            break
+    indices = order.split(plan.batch_size)[: plan.max_steps - run.steps]
+    for batch, x_nCHW in zip(indices, batches(x_NCHW, indices), strict=True):
+        if run.steps < plan.recipe.warmup_steps:
+            _warm_up(run, plan.recipe)
         run.optimizer.zero_grad(set_to_none=True)
-        loss = cross_entropy(run.model(x_NCHW[batch]), y_N[batch])
+        loss = cross_entropy(run.model(augment(x_nCHW, plan.augmentation, rng)), y_N[batch])
         loss.backward()
+        for weight in decayed:
+            assert weight.grad is not None
+            weight.grad.add_(weight.detach().sign(), alpha=plan.recipe.l1)
         run.optimizer.step()
         total += loss.detach() * len(batch)
         run.steps, seen = run.steps + 1, seen + len(batch)
     return float(total) / max(seen, 1)
 
 
-def _status(run: Run, relative_loss: float, x_NCHW: Tensor, y_N: Tensor, plan: Plan) -> Status | None:
+def _warm_up(run: Run, recipe: Recipe) -> None:
+    """Set the rate of the coming step: rate * (step + 1) / warmup_steps, the whole rate at the last of them."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = recipe.rate * (run.steps + 1) / recipe.warmup_steps
+
+
+def _status(run: Run, relative_loss: float, x_NCHW: Inputs, y_N: Tensor, plan: Plan) -> Status | None:
     """Decide whether a run is over; `relative_loss` is the epoch's loss in multiples of chance."""
     last = run.curve[-1][1]
     if not math.isfinite(last) or (run.epoch >= 3 and relative_loss > DIVERGED_LOSS):

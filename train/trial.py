@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from bigstep.records import Architecture, Images, Split, SplitName
 from bigstep.sealed import WORK, flush, write_json
 from bigstep.trained import Recipe, Trial
 from train import networks, prunability, step
+from train.augment import Augmentation
+from train.feed import Inputs, inputs
 
 log = logging.getLogger("bigstep.train")
 CHECKPOINT_SECONDS = 5.0
@@ -52,12 +54,16 @@ class Bench:
     stop_loss: float
     device: str
     out: Path
+    augmentation: Augmentation = "none"
+    held: dict[str, tuple[Inputs, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
-    def tensors(self, name: SplitName) -> tuple[Tensor, Tensor]:
-        """Return normalised images and labels of one split on the device."""
-        split = self.images.split(name)
-        x_NCHW = networks.normalise(split.images, self.architecture)
-        return x_NCHW.to(self.device), torch.from_numpy(np.array(split.labels)).to(self.device)
+    def tensors(self, name: SplitName) -> tuple[Inputs, Tensor]:
+        """Return normalised images and labels of one split on the device; they are held for the next trial."""
+        if name not in self.held:
+            split = self.images.split(name)
+            y_N = torch.from_numpy(np.array(split.labels)).to(self.device)
+            self.held[name] = inputs(split.images, self.architecture, self.device), y_N
+        return self.held[name]
 
 
 def run_trial(bench: Bench, job: Job) -> Trial:
@@ -95,7 +101,9 @@ def _train(bench: Bench, job: Job, work: Path) -> step.Run:
             checkpoint.unlink()
             return _train(bench, job, work)
     x_NCHW, y_N = bench.tensors("train")
-    plan = step.Plan(job.recipe, bench.batch_size, bench.stop_loss, job.max_steps, job.seed)
+    plan = step.Plan(
+        job.recipe, bench.batch_size, bench.stop_loss, job.max_steps, job.seed, augmentation=bench.augmentation
+    )
     saved = time.monotonic()
 
     def after_epoch(run: step.Run) -> None:
@@ -141,7 +149,7 @@ def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
     )
 
 
-def _correct(model: nn.Module, x_NCHW: Tensor, split: Split) -> NDArray[np.bool_]:
+def _correct(model: nn.Module, x_NCHW: Inputs, split: Split) -> NDArray[np.bool_]:
     predicted = step.predict(model, x_NCHW).argmax(dim=1).cpu().numpy()
     correct: NDArray[np.bool_] = np.equal(predicted, split.labels)
     return correct

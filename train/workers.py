@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import torch
 
@@ -32,7 +33,8 @@ def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
             yield trial
         return
     context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang in its thread pools
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(bench, os.getpid()))
+    light = replace(bench, held={})
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(light, os.getpid()))
     try:
         for future in as_completed(_submit(pool, jobs)):
             yield future.result()

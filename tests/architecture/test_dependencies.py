@@ -16,7 +16,8 @@ OPEN = {
 ALLOWED = {
     "data": OPEN,
     "train": OPEN,
-    "compress": OPEN | {"train.networks", "train.step", "train.prunability", "export.graph", "serve.predictor"},
+    "compress": OPEN
+    | {"train.networks", "train.step", "train.feed", "train.prunability", "export.graph", "serve.predictor"},
     "export": OPEN | {"train.networks", "train.step", "serve.predictor"},
     "serve": OPEN,
     "verify": OPEN | {"serve.predictor", "serve.bench"},

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bigstep.trained import Recipe, Trial
+from train.step import Plan
 
 
 @pytest.fixture(scope="session")
@@ -21,5 +22,16 @@ def make_trial() -> Callable[..., Trial]:
         recipe = Recipe(optimizer="sgd", rate=rate)
         name = f"sgd-{rate:g}-s{seed}"
         return Trial(name=name, recipe=recipe, seed=seed, status=status, steps=9, train_loss=None, **(numbers | values))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_plan() -> Callable[..., Plan]:
+    """Return a builder of plans: twenty steps of plain SGD, but for what a test wants to say."""
+
+    def make(**values: object) -> Plan:
+        usual = {"batch_size": 16, "stop_loss": 1e-9, "max_steps": 20, "seed": 0}
+        return Plan(**{"recipe": Recipe(optimizer="sgd", rate=0.1), **usual, **values})
 
     return make

@@ -65,10 +65,21 @@ def adam(w, g, state):
     return w - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
 
 
+def decayed(w, g, state):
+    return w - 0.1 * (g + 0.3 * w + 0.05 * np.sign(w) if w.ndim > 1 else g)
+
+
+def warmed_up(w, g, state):
+    state["t"] = state.get("t", 0) + 1
+    return w - 0.1 * min(1, state["t"] / 4) * g
+
+
 RECIPES = {
     "sgd": (Recipe(optimizer="sgd", rate=0.1), sgd),
     "momentum": (Recipe(optimizer="sgd", rate=0.1, momentum=0.9), momentum),
     "adam": (Recipe(optimizer="adam", rate=0.1), adam),
+    "decay": (Recipe(optimizer="sgd", rate=0.1, weight_decay=0.3, l1=0.05), decayed),
+    "warm-up": (Recipe(optimizer="sgd", rate=0.1, warmup_steps=4), warmed_up),
 }
 
 

@@ -1,0 +1,50 @@
+"""Where pixels are held must not matter: whole, by batch, read ahead, memory-mapped."""
+
+import numpy as np
+import pytest
+import torch
+
+from train import feed, networks, step
+from train.feed import Pixels, batches, inputs
+
+
+@pytest.fixture
+def mapped(rows):
+    return rows.split("train").images
+
+
+def test_few_images_are_a_tensor_and_many_are_not(mapped, mlp, monkeypatch):
+    assert isinstance(inputs(mapped, mlp, "cpu"), torch.Tensor)
+    monkeypatch.setattr(feed, "FLOAT_BYTES", 4 * mapped.size - 1)
+    assert isinstance(inputs(mapped, mlp, "cpu"), Pixels)
+
+
+def test_batches_are_those_of_the_whole(mapped, mlp):
+    whole, pixels = networks.normalise(mapped, mlp), Pixels(mapped, mlp, "cpu")
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(mapped)))
+    assert len(pixels) == len(whole)
+    assert torch.equal(pixels[3:11], whole[3:11])
+    assert torch.equal(pixels[order[:7]], whole[order[:7]])
+    for split in (order.split(10), order.split(len(order)), ()):
+        ahead = list(batches(pixels, split))
+        assert len(ahead) == len(split)
+        assert all(torch.equal(a, b) for a, b in zip(ahead, batches(whole, split), strict=True))
+
+
+def test_training_ends_at_the_same_bits_wherever_pixels_are_held(rows, mlp, make_plan):
+    split = rows.split("train")
+    y_N = torch.from_numpy(np.array(split.labels))
+    plan = make_plan(augmentation="flip-shift")
+    runs = [
+        step.fit(step.start(networks.build(mlp), plan.recipe), x, y_N, plan)
+        for x in (networks.normalise(split.images, mlp), Pixels(split.images, mlp, "cpu"))
+    ]
+    assert runs[0].curve == runs[1].curve and runs[0].steps == plan.max_steps
+    for a, b in zip(*(run.model.parameters() for run in runs), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_error_while_reading_ahead_reaches_the_caller(mapped, mlp):
+    beyond = [torch.tensor([0]), torch.tensor([len(mapped)])]
+    with pytest.raises(IndexError):
+        list(Pixels(mapped, mlp, "cpu").ahead(beyond))
