@@ -83,7 +83,11 @@ def sharpness(
     Source: Cohen et al. 2021, arXiv:2103.00065, section 2 (sharpness); Lanczos 1950 (the solver).
     """
     surface = Surface(model, x_NCHW, y_N, loss)
-    w_P = surface.point()
+    return sharpness_at(surface, surface.point(), how, start_P)
+
+
+def sharpness_at(surface: Surface, w_P: Tensor, how: Lanczos, start_P: Tensor | None = None) -> Sharpness:
+    """Return `sharpness` at other parameters (P,) than those the network has."""
     return extremes(lambda v_P: surface.hessian_product(w_P, v_P), near(w_P, how.seed, start_P), how)
 
 

@@ -30,7 +30,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Surface:
     """Hold a network and the images on which its loss is measured; only trainable parameters are coordinates.
 
-    `x` hands out (N, C, H, W) by slices; `y` lies on the network's device; `loss(outputs, targets)` is the mean over a batch.
+    `x` is (N, C, H, W) and taken by slices, `y` lies on the network's device; `loss(outputs, targets)` is the mean over
+    a batch.
     """
 
     model: nn.Module
