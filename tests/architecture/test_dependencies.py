@@ -27,7 +27,7 @@ TOP_OF_BIGSTEP = {
     *("bigstep.ci", "bigstep.job_summary", "bigstep.benchmark", "bigstep.doctor.examine"),
 }
 WITHOUT_TORCH = ("serve", "verify", "bigstep", "data")
-HEAVY = {"torch", "torchvision", "torch_pruning", "onnx", "onnxscript", "onnx_ir"}
+HEAVY = {"torch", "torchvision", "torch_pruning", "captum", "onnx", "onnxscript", "onnx_ir"}
 
 
 def modules(package):
