@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -49,3 +50,23 @@ def area(points: list[tuple[float, float]]) -> float:
     fractions, accuracies = np.array(points).T
     unpruned = float(accuracies[0])
     return float(np.trapezoid(accuracies, fractions)) / unpruned if unpruned > 0 else 0.0
+
+
+def largest_fraction(points: list[tuple[float, float]], margin: float) -> float:
+    """Return the largest fraction r that can be removed with every accuracy up to r at least unpruned - margin.
+
+    r* = max {r : A(s) >= A(0) - margin for all s <= r}, with A linear between the measured points, as in `area`.
+    A curve that falls below and recovers counts up to its first fall only: nobody would bet on the recovery.
+
+    Args:
+        points: (fraction, accuracy) with rising fractions, the first at 0.
+        margin: accuracy that may be lost, at least 0, as a fraction.
+
+    Returns:
+        In [0, the last fraction]; 0 or a little more where the first step already loses too much.
+    """
+    limit = points[0][1] - margin
+    for (kept, good), (fraction, accuracy) in pairwise(points):
+        if accuracy < limit:
+            return kept + (fraction - kept) * (good - limit) / (good - accuracy)
+    return points[-1][0]

@@ -101,3 +101,26 @@ def area_of(accuracy):
 )
 def test_areas_by_hand(accuracy, expected):
     assert area_of(accuracy) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("points", "margin", "expected"),
+    [
+        ([(0.0, 0.9), (0.5, 0.9), (1.0, 0.9)], 0.0, 1.0),
+        ([(0.0, 0.9), (0.5, 0.9), (1.0, 0.1)], 0.08, 0.55),
+        ([(0.0, 0.8), (0.4, 0.6), (1.0, 0.9)], 0.05, 0.1),  # the recovery does not count
+        ([(0.0, 0.8), (0.4, 0.75), (1.0, 0.75)], 0.05, 1.0),
+        ([(0.0, 0.5), (0.2, 0.4), (1.0, 0.1)], 0.0, 0.0),
+        ([(0.0, 0.5), (0.2, 0.9), (1.0, 0.1)], 0.0, 0.6),  # halfway down from 0.9 to 0.1
+    ],
+)
+def test_the_largest_removable_fraction_by_hand(points, margin, expected):
+    assert prunability.largest_fraction(points, margin) == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 1), min_size=14, max_size=14), st.floats(0, 1), st.floats(0, 1))
+def test_a_wider_margin_never_removes_less(accuracies, a, b):
+    points = list(zip(prunability.FRACTIONS, accuracies, strict=True))
+    low, high = sorted((a, b))
+    assert 0 <= prunability.largest_fraction(points, low) <= prunability.largest_fraction(points, high) + 1e-12
+    assert prunability.largest_fraction(points, 1.0) == 1.0
