@@ -87,7 +87,8 @@ def bias_following(
 
     A wrong prediction follows the bias when, for some attribute whose value contradicts the label, training
     over-represents that value in the predicted class. With one label per value that is "the prediction equals the
-    bias". Errors spread evenly over the wrong classes give, with one such class per value, 1 / (K - 1).
+    bias". Errors spread evenly over the wrong classes give, with one such class per value, 1 / (K - 1); with two
+    classes that is 1, whatever the network does.
 
     Args:
         predicted_N: predicted classes, 0..K-1.

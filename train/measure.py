@@ -194,8 +194,7 @@ def _weights(model: nn.Module) -> dict[str, Any]:
 def _pruned(model: nn.Module, validation: _Sample, biased: _Sample) -> dict[str, Any]:
     split = validation.split
     points, biased_points = [], []
-    for fraction in prunability.FRACTIONS:  # not `curve`: each pruned copy serves both splits
-        pruned = prunability.prune_by_magnitude(model, fraction)
+    for fraction, pruned in prunability.pruned_copies(model):  # not `curve`: each copy serves both splits
         scores = accuracies(validation.correct(pruned), split.labels, split.bias, split.aligned)
         points.append((fraction, scores.unbiased))
         biased_points.append((fraction, float(biased.correct(pruned).mean())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,21 +25,27 @@ def prune_by_magnitude(model: nn.Module, fraction: float) -> nn.Module:
 
     Source: Han et al. 2015, arXiv:1506.02626, section 3 (magnitude), here global over layers.
     """
-    pruned = copy.deepcopy(model)
-    weights = [p for p in pruned.parameters() if p.ndim > 1]
-    magnitudes = torch.cat([w.detach().abs().flatten() for w in weights])
-    remove = torch.argsort(magnitudes, stable=True)[: round(fraction * len(magnitudes))]
-    gone = torch.zeros(len(magnitudes), dtype=torch.bool, device=magnitudes.device)
-    gone[remove] = True
-    with torch.no_grad():
-        for weight, mask in zip(weights, gone.split([w.numel() for w in weights]), strict=True):
-            weight[mask.view_as(weight)] = 0.0
-    return pruned
+    return next(pruned for _, pruned in pruned_copies(model, (fraction,)))
+
+
+def pruned_copies(model: nn.Module, fractions: Sequence[float] = FRACTIONS) -> Iterator[tuple[float, nn.Module]]:
+    """Yield each fraction with the copy that `prune_by_magnitude` returns for it; the weights are ordered once."""
+    magnitudes = torch.cat([p.detach().abs().flatten() for p in model.parameters() if p.ndim > 1])
+    order = torch.argsort(magnitudes, stable=True)
+    for fraction in fractions:
+        pruned = copy.deepcopy(model)
+        weights = [p for p in pruned.parameters() if p.ndim > 1]
+        gone = torch.zeros_like(magnitudes, dtype=torch.bool)
+        gone[order[: round(fraction * len(magnitudes))]] = True
+        with torch.no_grad():
+            for weight, mask in zip(weights, gone.split([w.numel() for w in weights]), strict=True):
+                weight[mask.view_as(weight)] = 0.0
+        yield fraction, pruned
 
 
 def curve(model: nn.Module, accuracy: Callable[[nn.Module], float]) -> list[tuple[float, float]]:
     """Return (pruned fraction, accuracy) over FRACTIONS."""
-    return [(fraction, accuracy(prune_by_magnitude(model, fraction))) for fraction in FRACTIONS]
+    return [(fraction, accuracy(pruned)) for fraction, pruned in pruned_copies(model)]
 
 
 def area(points: list[tuple[float, float]]) -> float:

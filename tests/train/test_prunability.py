@@ -84,6 +84,17 @@ def test_the_curve_asks_for_every_fraction_once():
     assert [share for _, share in curve] == pytest.approx([1 - f for f in prunability.FRACTIONS])
 
 
+def test_copies_made_together_are_those_made_one_by_one():
+    torch.manual_seed(0)
+    model = two_layers(torch.randn(4, 6).round(decimals=1), torch.randn(3, 4).round(decimals=1))  # with equal weights
+    fractions = []
+    for fraction, pruned in prunability.pruned_copies(model):
+        alone = prunability.prune_by_magnitude(model, fraction)
+        assert all(torch.equal(a, b) for a, b in zip(pruned.parameters(), alone.parameters(), strict=True))
+        fractions.append(fraction)
+    assert tuple(fractions) == prunability.FRACTIONS
+
+
 def area_of(accuracy):
     return prunability.area([(fraction, accuracy(fraction)) for fraction in prunability.FRACTIONS])
 
