@@ -1,43 +1,19 @@
 """What a network computes on the way to its logits, read without changing the network.
 
-Shapes: N images, n images of a batch, C channels, H height, W width, D hidden units, K classes.
+Shapes: N images, C channels, H height, W width, D hidden units, K classes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bigstep.errors import TrainError
+from train.feed import Inputs
+from train.surface import evaluating
 
 
-class Batches(Protocol):
-    """Be something that hands out normalised float32 images (n, C, H, W) by slice, like a tensor."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-
-    def __getitem__(self, index: slice, /) -> Tensor:
-        """Return the images of a slice, on the device of the network."""
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode, and give each its own flag back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
-
-
-def outputs(model: nn.Module, x_NCHW: Batches, batch: int = 256) -> tuple[Tensor, Tensor]:
+def outputs(model: nn.Module, x_NCHW: Inputs, batch: int = 256) -> tuple[Tensor, Tensor]:
     """Return logits (N, K) and what `last_hidden` returns (N, D), from one pass in evaluation mode.
 
     Raises:
@@ -66,14 +42,14 @@ def outputs(model: nn.Module, x_NCHW: Batches, batch: int = 256) -> tuple[Tensor
     return torch.cat(logits), torch.cat(hidden)
 
 
-def last_hidden(model: nn.Module, x_NCHW: Batches, batch: int = 256) -> Tensor:
+def last_hidden(model: nn.Module, x_NCHW: Inputs, batch: int = 256) -> Tensor:
     """Return the activations that feed the classifier head: the input of the linear layer that is called last.
 
     For the networks of `train.networks` these come out of the last ReLU, averaged over the image in a convolutional
     network, so they are at least 0. A network with another last non-linearity gives whatever feeds its head.
 
     Args:
-        x_NCHW: normalised float32 images on the network's device, a tensor or anything with a length and slices.
+        x_NCHW: normalised float32 images on the network's device, or what hands them out (see `train.feed`).
         batch: images per pass.
 
     Returns:

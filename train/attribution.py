@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from train.activations import Batches
+from train.feed import Inputs
 
 Method = Literal["deep_lift", "integrated_gradients"]
 INCOMPLETE = 0.01  # share of the difference of outputs that DeepLIFT may leave unexplained, on average
@@ -99,7 +99,7 @@ def explainer(model: nn.Module, x_nCHW: Tensor, labels_n: Tensor) -> Explainer:
 
 def core_share(
     model: nn.Module,
-    x_NCHW: Batches,
+    x_NCHW: Inputs,
     labels_N: Tensor,
     core_NHW: Tensor,
     spurious_NHW: Tensor,
@@ -114,7 +114,7 @@ def core_share(
 
     Args:
         model: any network; it is left as it was.
-        x_NCHW: normalised float32 images on the network's device, a tensor or anything with a length and slices.
+        x_NCHW: normalised float32 images on the network's device, or what hands them out (see `train.feed`).
         labels_N: int64, on the same device.
         core_NHW, spurious_NHW: bool, true on the pixels that carry the label and on those that carry the bias.
         batch: images per pass.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bigstep.records import Architecture
-from train.activations import evaluating
+from train.surface import evaluating
 
 BANDS = (0.0, 0.25, 0.75, 1.0)  # upper edges in cycles per pixel, each band without the one below it
 

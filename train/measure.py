@@ -21,7 +21,7 @@ from bigstep.sealed import Value
 from train import attribution, label_free, loss_share, prunability, sparsity
 from train.activations import outputs
 from train.bands import band_accuracies
-from train.networks import normalise
+from train.feed import Inputs, inputs
 from train.norms import layer_norms, parameter_norms
 from train.separation import separation
 
@@ -85,26 +85,11 @@ class Measurements(Value):
 
 
 @dataclass(frozen=True)
-class _Normalised:
-    """Hand out normalised images of a sample by slice, so that only one batch is ever held in float32."""
-
-    images: NDArray[np.uint8]
-    architecture: Architecture
-    device: str
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: slice, /) -> Tensor:
-        return normalise(self.images[index], self.architecture).to(self.device)
-
-
-@dataclass(frozen=True)
 class _Sample:
     """Hold the sample of one split, and the network's logits (N, K) and activations before the head (N, D) on it."""
 
     split: Split
-    inputs: _Normalised
+    inputs: Inputs
     logits: NDArray[np.float32]
     hidden: Tensor
 
@@ -162,7 +147,7 @@ def _sample(model: nn.Module, images: Images, name: SplitName, architecture: Arc
         **{field: np.array(getattr(split, field)[rows]) for field in SPLIT_FIELDS},
         aligned=None if split.aligned is None else split.aligned[rows],
     )
-    x_NCHW = _Normalised(split.images, architecture, device)
+    x_NCHW = inputs(split.images, architecture, device)
     logits_NK, z_ND = outputs(model, x_NCHW)
     return _Sample(split, x_NCHW, logits_NK.cpu().numpy(), z_ND)
 
@@ -242,7 +227,7 @@ def _attributions(model: nn.Module, images: Images, architecture: Architecture, 
     marked = {n: torch.from_numpy(np.array(mask_NHW[rows])) for n, mask_NHW in given.items()}
     core_NHW = marked["core"] if "core" in marked else ~marked["spurious"]  # one mask given: the other is the rest
     spurious_NHW = marked["spurious"] if "spurious" in marked else ~marked["core"]
-    x_NCHW = _Normalised(test.images[rows], architecture, device)
+    x_NCHW = inputs(test.images[rows], architecture, device)
     labels_N = torch.from_numpy(np.array(test.labels[rows])).to(device)
     found = attribution.core_share(model, x_NCHW, labels_N, core_NHW, spurious_NHW)
     return {"core_share": found.core, "spurious_share": found.spurious, "attribution_method": found.method}
