@@ -114,7 +114,7 @@ def measure(model: nn.Module, images: Images, architecture: Architecture, device
         device: where to compute.
 
     Returns:
-        Equal numbers for equal weights and images, on the same machine.
+        Equal numbers for equal weights and images on one and the same CPU; on a GPU but for the order of sums.
     """
     with np.errstate(invalid="ignore", over="ignore"):  # outputs of huge weights overflow; what they spoil is None
         numbers = _numbers(copy.deepcopy(model).to(device).eval(), images, architecture, device)
