@@ -31,6 +31,14 @@ def build(architecture: Architecture, seed: int = 0) -> nn.Sequential:
         return _mlp(architecture) if architecture.family == "mlp" else _cnn(architecture)
 
 
+def place(model: nn.Module, device: str) -> nn.Module:
+    """Move a network to a device; on a GPU its kernels lie channels last, which suits convolutions there.
+
+    Images may lie as they do: a convolution takes the layout of its kernel for what it returns.
+    """
+    return _channels_last(model).to(device) if device == "cuda" else model.to(device)
+
+
 def hidden_layers(model: nn.Module, architecture: Architecture) -> dict[str, nn.Linear | nn.Conv2d]:
     """Return the layers whose width `architecture.widths` names, in order."""
     modules = dict(model.named_modules())
@@ -71,6 +79,13 @@ def load_weights(architecture: Architecture, path: Path) -> nn.Sequential:
                 do="train again at a smaller learning rate, or take another checkpoint",
             )
     return model.eval()
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def _mlp(architecture: Architecture) -> nn.Sequential:

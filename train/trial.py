@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,8 +67,39 @@ class Bench:
         return self.held[name]
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """Ask for a run to be trained to its end: the arguments of `step.fit`."""
+
+    run: step.Run
+    x: Inputs
+    y: Tensor
+    plan: step.Plan
+    after_epoch: Callable[[step.Run], None]
+
+
+Making = Generator[Fitting, None, Trial]
+
+
 def run_trial(bench: Bench, job: Job) -> Trial:
     """Train, measure and store one trial; take it from the disk if it is there already."""
+    making = make_trial(bench, job)
+    while isinstance(found := go_on(making), Fitting):
+        step.fit(found.run, found.x, found.y, found.plan, found.after_epoch)
+    return found
+
+
+def go_on(making: Making) -> Fitting | Trial:
+    """Go on with a trial until a run has to be trained, which is left to the caller, or the trial is finished."""
+    try:
+        return next(making)
+    except StopIteration as finished:
+        trial: Trial = finished.value
+        return trial
+
+
+def make_trial(bench: Bench, job: Job) -> Making:
+    """Do what `run_trial` does, but ask for the training, so that it can be done for many trials at once."""
     folder = bench.out / "trials" / job.name
     if folder.is_dir():
         try:
@@ -77,7 +109,7 @@ def run_trial(bench: Bench, job: Job) -> Trial:
             shutil.rmtree(folder)
     work = bench.out / WORK / job.name
     work.mkdir(parents=True, exist_ok=True)
-    run = _train(bench, job, work)
+    run = yield from _train(bench, job, work)
     trial = _measure(bench, job, run, work)
     write_json(work / "trial.json", trial.model_dump(mode="json"))
     write_json(work / "curve.json", {"steps_and_loss": [p for p in run.curve if np.isfinite(p[1])]})
@@ -89,8 +121,8 @@ def run_trial(bench: Bench, job: Job) -> Trial:
     return trial
 
 
-def _train(bench: Bench, job: Job, work: Path) -> step.Run:
-    model = networks.build(bench.architecture, job.seed).to(bench.device)
+def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.Run]:
+    model = networks.place(networks.build(bench.architecture, job.seed), bench.device)
     run = step.start(model, job.recipe)
     checkpoint = work / "checkpoint.safetensors"
     if checkpoint.is_file():
@@ -99,7 +131,7 @@ def _train(bench: Bench, job: Job, work: Path) -> step.Run:
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             log.warning("%s: its checkpoint cannot be read (%s); it starts again", job.name, error)
             checkpoint.unlink()
-            return _train(bench, job, work)
+            return (yield from _train(bench, job, work))
     x_NCHW, y_N = bench.tensors("train")
     plan = step.Plan(
         job.recipe, bench.batch_size, bench.stop_loss, job.max_steps, job.seed, augmentation=bench.augmentation
@@ -114,7 +146,8 @@ def _train(bench: Bench, job: Job, work: Path) -> step.Run:
             step.save_checkpoint(run, checkpoint)
             saved = time.monotonic()
 
-    return step.fit(run, x_NCHW, y_N, plan, after_epoch)
+    yield Fitting(run, x_NCHW, y_N, plan, after_epoch)
+    return run
 
 
 def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:

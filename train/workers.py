@@ -1,4 +1,4 @@
-"""Trials side by side: one process per core with one thread each, or one after the other on a GPU."""
+"""Trials side by side: one process per core with one thread each; on a GPU in one stack, or one after the other."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from bigstep.errors import TrainError
 from bigstep.machine import usable_cores
 from bigstep.trained import Trial
-from train.step import one_thread
-from train.trial import Bench, Job, run_trial
+from train.step import fit, one_thread
+from train.trial import Bench, Fitting, Job, Making, go_on, make_trial, run_trial
+from train.vectorised import can_vectorise, fit_together
 
 _bench: Bench  # set once in each worker, so that the images travel once
 
 
 def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
     """Run every job and yield its trial as it finishes. Results do not depend on the number of processes."""
+    if bench.device == "cuda":
+        yield from run_together(bench, jobs)
+        return
     processes = min(usable_cores(), len(jobs))
-    if bench.device != "cpu" or processes <= 1:
+    if processes <= 1:
         for job in jobs:
             with one_thread():
                 trial = run_trial(bench, job)
@@ -47,6 +52,35 @@ def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
+    """Run every job in this process and yield its trial as it finishes: those that can be vectorised in one stack."""
+    stacked: list[tuple[Making, Fitting]] = []
+    for job in jobs:
+        making = make_trial(bench, job)
+        found = go_on(making)
+        if isinstance(found, Fitting):
+            if can_vectorise(found.run.model, found.x, found.plan):
+                stacked.append((making, found))
+                continue
+            fit(found.run, found.x, found.y, found.plan, found.after_epoch)
+            found = go_on(making)
+        assert isinstance(found, Trial)
+        yield found
+    if not stacked:
+        return
+    x_NCHW, y_N = bench.tensors("train")
+    assert isinstance(x_NCHW, Tensor)  # or nothing could be vectorised
+    runs, plans = [f.run for _, f in stacked], [f.plan for _, f in stacked]
+    for index, over in fit_together(runs, x_NCHW, y_N, plans):
+        making, fitting = stacked[index]
+        if over:
+            trial = go_on(making)
+            assert isinstance(trial, Trial)
+            yield trial
+        else:
+            fitting.after_epoch(fitting.run)
 
 
 def _submit(pool: ProcessPoolExecutor, jobs: Sequence[Job]) -> list[Future[Trial]]:
