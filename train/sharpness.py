@@ -88,7 +88,7 @@ def sharpness(
 
 def sharpness_at(surface: Surface, w_P: Tensor, how: Lanczos, start_P: Tensor | None = None) -> Sharpness:
     """Return `sharpness` at other parameters (P,) than those the network has."""
-    return extremes(lambda v_P: surface.hessian_product(w_P, v_P), near(w_P, how.seed, start_P), how)
+    return extremes(surface.hessian(w_P), near(w_P, how.seed, start_P), how)
 
 
 def scale_free(
@@ -110,8 +110,8 @@ def scale_free(
     """
     surface = Surface(model, x_NCHW, y_N, loss)
     w_P = surface.point()
-    d_P = w_P.abs()
-    return extremes(lambda v_P: d_P * surface.hessian_product(w_P, d_P * v_P), near(w_P, how.seed, start_P), how)
+    d_P, hessian = w_P.abs(), surface.hessian(w_P)
+    return extremes(lambda v_P: d_P * hessian(d_P * v_P), near(w_P, how.seed, start_P), how)
 
 
 def near(w_P: Tensor, seed: int, start_P: Tensor | None = None) -> Tensor:

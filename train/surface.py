@@ -53,31 +53,47 @@ class Surface:
         """Return the mean loss over all images at `w_P` and its gradient, shape (P,)."""
         w_P = w_P.detach().requires_grad_()
         total, gradient_P = torch.zeros((), dtype=w_P.dtype, device=w_P.device), torch.zeros_like(w_P)
-        for part in self._parts(w_P):
-            total += part.detach()
-            gradient_P += torch.autograd.grad(part, w_P)[0]
+        with evaluating(self.model), exactly():
+            for term in self._terms(w_P):
+                total += term.detach()
+                gradient_P += torch.autograd.grad(term, w_P)[0]
         return float(total), gradient_P.detach()
 
-    def hessian_product(self, w_P: Tensor, v_P: Tensor) -> Tensor:
-        """Return H v, with H the Hessian of the mean loss over all images at `w_P`, by double backpropagation.
+    def hessian(self, w_P: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the map from v to H v, with H the Hessian of the mean loss over all images at `w_P`.
+
+        By double backpropagation. The graph of the gradient is kept between products if the images are one batch (a
+        product then takes two thirds of the time), and built again batch by batch at each product if they are more.
 
         Source: Pearlmutter 1994, Neural Computation 6(1).
         """
         w_P = w_P.detach().requires_grad_()
-        product_P = torch.zeros_like(w_P)
-        for part in self._parts(w_P):
-            gradient_P = torch.autograd.grad(part, w_P, create_graph=True)[0]
-            if gradient_P.requires_grad:  # a loss linear in w has no second derivative
-                product_P += torch.autograd.grad(gradient_P, w_P, v_P)[0]
-        return product_P.detach()
+        kept: list[Tensor] = []
+        if len(self.x) <= BATCH:
+            with evaluating(self.model), exactly():
+                kept = list(self._gradients(w_P))
 
-    def _parts(self, w_P: Tensor) -> Iterator[Tensor]:
+        def product(v_P: Tensor) -> Tensor:
+            product_P = torch.zeros_like(v_P)
+            with evaluating(self.model), exactly():
+                for gradient_P in kept or self._gradients(w_P):
+                    if gradient_P.requires_grad:  # a loss linear in w has no second derivative
+                        product_P += torch.autograd.grad(gradient_P, w_P, v_P, retain_graph=bool(kept))[0]
+            return product_P
+
+        return product
+
+    def _gradients(self, w_P: Tensor) -> Iterator[Tensor]:
+        """Yield gradients that can be differentiated again and sum to that of the mean loss, one for each batch."""
+        for term in self._terms(w_P):
+            yield torch.autograd.grad(term, w_P, create_graph=True)[0]
+
+    def _terms(self, w_P: Tensor) -> Iterator[Tensor]:
         """Yield terms that sum to the mean loss, one for each batch."""
-        with evaluating(self.model), exactly():
-            for i in range(0, len(self.x), BATCH):
-                x_nCHW, y_n = self.x[i : i + BATCH].to(w_P.device), self.y[i : i + BATCH]
-                outputs = functional_call(self.model, self.place(w_P), (x_nCHW,))
-                yield self.loss(outputs, y_n) * (len(y_n) / len(self.x))
+        for i in range(0, len(self.x), BATCH):
+            x_nCHW, y_n = self.x[i : i + BATCH].to(w_P.device), self.y[i : i + BATCH]
+            outputs = functional_call(self.model, self.place(w_P), (x_nCHW,))
+            yield self.loss(outputs, y_n) * (len(y_n) / len(self.x))
 
 
 @contextmanager

@@ -92,10 +92,10 @@ def test_batches_sum_to_the_whole(images, monkeypatch):
     space = surface.Surface(network("cnn"), *images)
     w_P = space.point()
     v_P = near(w_P, seed=3)
-    whole = space.gradient(w_P), space.hessian_product(w_P, v_P)
+    whole = space.gradient(w_P), space.hessian(w_P)(v_P)
     torch.testing.assert_close(whole[1], dense(space.model, *images) @ v_P, rtol=1e-9, atol=1e-12)
     monkeypatch.setattr(surface, "BATCH", 7)
-    (value, gradient_P), product_P = space.gradient(w_P), space.hessian_product(w_P, v_P)
+    (value, gradient_P), product_P = space.gradient(w_P), space.hessian(w_P)(v_P)
     assert value == pytest.approx(whole[0][0], rel=1e-12)
     torch.testing.assert_close(gradient_P, whole[0][1], rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(product_P, whole[1], rtol=1e-10, atol=1e-14)
@@ -199,6 +199,24 @@ def test_another_loss_than_the_cross_entropy():
     x_NC = torch.tensor([[3.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     found = sharpness(model, x_NC, torch.zeros(2, 1), EXACT, loss=lambda f, y: 0.5 * ((f - y) ** 2).mean())
     assert (found.lambda_max, found.lambda_min) == pytest.approx((4.5, 0.5))  # x^T x / 2
+
+
+def test_a_loss_that_is_linear_has_no_curvature():
+    model = nn.Linear(2, 1)
+    found = sharpness(model, torch.ones(3, 2), torch.zeros(3), loss=lambda outputs, _: outputs.mean())
+    assert (found.abs_max, found.residual) == (0.0, 0.0)
+
+
+def test_a_measurement_that_fails_leaves_the_network_in_its_mode(images):
+    model = network("cnn").train()
+
+    def broken(outputs, targets):
+        assert not any(m.training for m in model.modules())
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        sharpness(model, *images, loss=broken)
+    assert model.training and all(m.training for m in model)
 
 
 def test_a_diverged_network_has_no_sharpness(images):
