@@ -10,7 +10,8 @@ from torch import nn
 
 from train import networks
 from train.gradient_flow import Flow, critical_rate
-from train.sharpness import Lanczos, sharpness
+from train.sharpness import Lanczos, sharpness, sharpness_at
+from train.surface import Surface
 
 EXACT = Lanczos("both", tolerance=1e-10)
 
@@ -134,6 +135,34 @@ def test_steps_that_would_raise_the_loss_are_made_again():
     found = critical_rate(Diagonal(INIT), *SAMPLE, careless, half_square)
     assert found.reached
     assert all(late.loss <= early.loss * 1.001 for early, late in zip(found.path, found.path[1:], strict=False))
+
+
+def train(space, rate, stop_loss):
+    """Return where full-batch gradient descent reaches a loss."""
+    w_P = space.point()
+    for _ in range(5000):
+        value, gradient_P = space.gradient(w_P)
+        if value <= stop_loss:
+            return w_P
+        w_P = w_P - rate * gradient_P
+    raise AssertionError(f"loss {value}")
+
+
+def test_a_tanh_network_follows_the_flow_below_the_predicted_rate_and_the_edge_above_it():
+    rng = np.random.default_rng(0)
+    x_NC = torch.from_numpy(rng.normal(size=(24, 6)))
+    y_N1 = torch.sin(2 * x_NC[:, :1] + x_NC[:, 1:2])
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 1)).double()
+    space = Surface(model, x_NC, y_N1, half_square)
+    stop_loss = 0.006
+    found = critical_rate(model, x_NC, y_N1, Flow(stop_loss), half_square)
+    assert found.reached and found.path[0].sharpness < found.max_sharpness
+    below, above = 0.5 * found.rate, 1.5 * found.rate
+    flow_like = sharpness_at(space, train(space, below, stop_loss), Lanczos())
+    at_edge = sharpness_at(space, train(space, above, stop_loss), Lanczos())
+    assert flow_like.abs_max == pytest.approx(found.path[-1].sharpness, rel=0.01)
+    assert at_edge.abs_max * above / 2 == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_network_on_images_with_the_cross_entropy(rows, mlp):
