@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 
+from bigstep.errors import TrainError
 from train.feed import Inputs
 
 BATCH = 1000  # images whose graph is held at once
@@ -65,6 +66,9 @@ class Surface:
         By double backpropagation. The graph of the gradient is kept between products if the images are one batch (a
         product then takes two thirds of the time), and built again batch by batch at each product if they are more.
 
+        Raises:
+            TrainError: by the product, if PyTorch has no second derivative of a layer.
+
         Source: Pearlmutter 1994, Neural Computation 6(1).
         """
         w_P = w_P.detach().requires_grad_()
@@ -78,7 +82,7 @@ class Surface:
             with evaluating(self.model), exactly():
                 for gradient_P in kept or self._gradients(w_P):
                     if gradient_P.requires_grad:  # a loss linear in w has no second derivative
-                        product_P += torch.autograd.grad(gradient_P, w_P, v_P, retain_graph=bool(kept))[0]
+                        product_P += _differentiate(gradient_P, w_P, v_P, keep=bool(kept))
             return product_P
 
         return product
@@ -114,6 +118,20 @@ def exactly() -> Iterator[None]:
     cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     with cudnn, sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+def _differentiate(gradient_P: Tensor, w_P: Tensor, v_P: Tensor, *, keep: bool) -> Tensor:
+    try:
+        return torch.autograd.grad(gradient_P, w_P, v_P, retain_graph=keep)[0]
+    except RuntimeError as error:
+        if "derivative for" not in str(error):
+            raise
+        raise TrainError(
+            "the Hessian of this network cannot be computed",
+            got=str(error).splitlines()[0],
+            expected="layers that can be differentiated twice",
+            do="replace that activation, such as Hardsigmoid by Sigmoid, or measure no sharpness",
+        ) from error
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -225,3 +225,9 @@ def test_a_diverged_network_has_no_sharpness(images):
         model[1].weight[0, 0] = math.nan
     with pytest.raises(TrainError, match="not finite"):
         measure.sharpness(model, *images)
+
+
+def test_a_layer_without_a_second_derivative_is_named():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Hardsigmoid(), nn.Linear(3, 2))
+    with pytest.raises(TrainError, match=r"hardsigmoid_backward is not implemented\n.*twice"):
+        sharpness(model, torch.ones(4, 2), torch.tensor([0, 1, 0, 1]))
