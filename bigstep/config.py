@@ -19,6 +19,10 @@ Count = Annotated[int, Field(ge=1)]
 GroupName = Annotated[str, Field(pattern=r"^(all|aligned|conflicting|[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)$")]
 
 
+FAMILIES = ("resnet18", "resnet50", "wide_resnet101_2", "swin_t", "mobilenet_v3_small", "mobilenet_v3_large")
+NETWORK = rf"^(mlp|cnn|{'|'.join(FAMILIES)}|.+\.py:[A-Za-z_][A-Za-z0-9_]*)$"
+
+
 class Section(BaseModel):
     """Be an immutable part of the configuration that refuses unknown keys (abstract)."""
 
@@ -83,9 +87,15 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """Choose the network and the learning rates to try."""
 
-    network: Literal["mlp", "cnn"] = Field("mlp", description="mlp: fully connected; cnn: 3x3 convolutions, pooled")
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
-        (256, 256, 256), description="units or channels of every hidden layer"
+    network: Annotated[str, Field(pattern=NETWORK)] = Field(
+        "mlp",
+        description="mlp, cnn, resnet18, swin_t, ..., or your own path/to/net.py:function; see docs/networks.md",
+    )
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] | None = Field(
+        None, description="mlp, cnn: units or channels of every hidden layer; default: 256, 256, 256 and 32, 64, 128"
+    )
+    weights: str | None = Field(
+        None, description="file of pretrained weights to start from, .safetensors, .pt or .pth; default: none"
     )
     batch_size: Count = Field(16, description="images per step")
     min_rate: Positive = Field(0.01, description="smallest learning rate of the logarithmic grid")
@@ -99,6 +109,12 @@ class TrainConfig(Section):
         0.5, description="weight of conflicting accuracy in the score; prunability has the rest"
     )
     store_mb: Count = Field(256, description="how many megabytes of trial weights to keep")
+
+    @model_validator(mode="after")
+    def _widths_are_chosen(self) -> Self:
+        if self.widths is not None and self.network not in ("mlp", "cnn"):
+            raise ValueError(f"widths are for mlp and cnn; {self.network} has its own: leave them out")
+        return self
 
     @model_validator(mode="after")
     def _rates_in_order(self) -> Self:
@@ -201,6 +217,7 @@ EXPECTED = {  # where pydantic's own words do not help
 }
 PATTERNS = {  # a pattern in words, by the key that has it
     "name": "letters, digits, dots, dashes and underscores, the first a letter or digit",
+    "network": f"mlp, cnn, {', '.join(FAMILIES)}, or path/to/net.py:function",
     "groups": "all, aligned, conflicting, or terms like label=3,colour=blue",
 }
 

@@ -46,21 +46,21 @@ class Stage:
 
 MACHINE = "bigstep/machine.py"
 GRAPH = ("export/graph.py", "serve/predictor.py")
-TORCH = (*RUNTIME, "torch", "safetensors", "onnx", "onnx-ir", "onnxscript")
+NETWORK = ("torch", "torchvision", "torch-pruning", "safetensors")
+TORCH = (*RUNTIME, *NETWORK, "onnx", "onnx-ir", "onnxscript")
+VISION = "bigstep/vision.py"
 STAGES = (
-    Stage("data", Images, (), ("data", "bigstep/vision.py"), ("numpy", "Pillow", "scikit-learn", "scipy")),
-    Stage(
-        "train", Trained, ("data",), ("train", MACHINE), ("numpy", "torch", "safetensors"), on_device=True, resumes=True
-    ),
+    Stage("data", Images, (), ("data", VISION), ("numpy", "Pillow", "scikit-learn", "scipy")),
+    Stage("train", Trained, ("data",), ("train", VISION, MACHINE), ("numpy", *NETWORK), on_device=True, resumes=True),
     Stage(
         "compress",
         Compact,
         ("data", "train"),
-        ("compress", "train", *GRAPH),
-        (*TORCH, "torch-pruning", "scipy"),
+        ("compress", "train", VISION, *GRAPH),
+        (*TORCH, "scipy"),
         on_device=True,
     ),
-    Stage("export", Exported, ("data", "train", "compress"), ("export", "train", "serve/predictor.py"), TORCH),
+    Stage("export", Exported, ("data", "train", "compress"), ("export", "train", VISION, "serve/predictor.py"), TORCH),
     Stage(
         "verify",
         Verdict,
@@ -69,6 +69,7 @@ STAGES = (
         (*RUNTIME, "scipy", "Jinja2", "matplotlib"),
     ),
 )
+SOURCES = {"data": "data.stage", "train": "train.sources"}
 NAMES = tuple(stage.name for stage in STAGES)
 
 
@@ -202,11 +203,17 @@ def _key(stage: Stage, config: Config, digests: dict[str, str], device: str) -> 
             "config": getattr(config, stage.name).model_dump(mode="json"),
             "inputs": {name: digests[name] for name in stage.reads},
             "code": code_digest((*stage.code, *SHARED)),
-            "sources": None if stage.reads else importlib.import_module("data.stage").sources(config.data),
+            "sources": _sources(stage, config),
             "versions": versions(stage.packages),
             "device": device if stage.on_device else None,
         }
     )
+
+
+def _sources(stage: Stage, config: Config) -> Any:
+    """Return hashes of what a stage reads that no other stage made: a user's images, network and weights."""
+    module = SOURCES.get(stage.name)
+    return importlib.import_module(module).sources(getattr(config, stage.name)) if module else None
 
 
 def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bundle:

@@ -10,13 +10,15 @@ import torch_pruning as tp
 from torch import nn
 
 from bigstep.records import Architecture
-from train.networks import build, hidden_layers
+from train.channels import Channels
+from train.networks import build
 
 
-def prune(model: nn.Module, architecture: Architecture, widths: dict[str, int]) -> tuple[nn.Sequential, Architecture]:
+def prune(model: nn.Module, architecture: Architecture, widths: dict[str, int]) -> tuple[nn.Module, Architecture]:
     """Remove the units of smallest norm until every hidden layer has its target width.
 
-    A unit's norm is the L2 norm of all weights that leave with it: its own, and those of the layers that read it.
+    A unit's norm is the L2 norm of all weights that leave with it: its own, and those of the layers that read it or
+    are joined to it by a shortcut.
 
     Args:
         model: a network built from `architecture`; it is not changed.
@@ -28,19 +30,15 @@ def prune(model: nn.Module, architecture: Architecture, widths: dict[str, int]) 
 
     Source: Fang et al. 2023, arXiv:2301.12900, section 3 (dependency groups; torch-pruning).
     """
-    pruned = copy.deepcopy(model).cpu().train()
-    spec = architecture.input
-    example = torch.zeros((2, spec.channels, spec.height_px, spec.width_px))
+    pruned = copy.deepcopy(model).cpu()
     importance = tp.importance.GroupMagnitudeImportance(p=2)
-    graph = tp.DependencyGraph().build_dependency(pruned, example_inputs=example)
-    for name, layer in hidden_layers(pruned, architecture).items():
-        linear = isinstance(layer, nn.Linear)
-        remove_outputs = tp.prune_linear_out_channels if linear else tp.prune_conv_out_channels
-        present = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-        norms = importance(graph.get_pruning_group(layer, remove_outputs, idxs=list(range(present))))
-        weakest = torch.argsort(norms, stable=True)[: present - widths[name]]
+    channels = Channels(pruned, architecture)
+    for name, width in widths.items():
+        present = channels.width(name)
+        norms = importance(channels.group(name, range(present)))
+        weakest = torch.argsort(norms, stable=True)[: present - width]
         if len(weakest):
-            graph.get_pruning_group(layer, remove_outputs, idxs=sorted(weakest.tolist())).prune()
+            channels.group(name, sorted(weakest.tolist())).prune()
     smaller = architecture.model_copy(update={"widths": dict(widths)})
     rebuilt = build(smaller)
     rebuilt.load_state_dict(pruned.state_dict(), strict=True)

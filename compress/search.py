@@ -27,7 +27,7 @@ log = logging.getLogger("bigstep.compress")
 class Network:
     """Hold a network on its way down, with the recipe it is fine-tuned by, and whether it fitted all the way."""
 
-    model: nn.Sequential
+    model: nn.Module
     architecture: Architecture
     recipe: Recipe
     seed: int
@@ -97,8 +97,9 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
     judge = Judge(shop.images.split("validation"), shop.contract, path)
     best = Shipped(dense, describe("compact", dense, path, None))
     candidates: list[Candidate] = []
-    total = 1 + len(shop.config.keep_fractions)
-    for done, fraction in enumerate((1.0, *shop.config.keep_fractions), start=1):
+    shares = shop.config.keep_fractions if dense.architecture.widths else ()  # some networks cannot be pruned
+    total = 1 + len(shares)
+    for done, fraction in enumerate((1.0, *shares), start=1):
         step_name = "all units" if fraction == 1.0 else f"{100 * fraction:g}% of the units"
         widths = scaled_widths(dense.architecture, fraction)
         network = dense if fraction == 1.0 else shop.shrink(best.network, widths)

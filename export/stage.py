@@ -31,7 +31,7 @@ class Source:
     name: str
     role: Role
     architecture: Architecture
-    load: Callable[[], nn.Sequential]
+    load: Callable[[], nn.Module]
     compact: CompactModel | None
 
 
@@ -61,10 +61,10 @@ def run(config: ExportConfig, images: Images, trained: Trained, compact: Compact
 
 
 def _sources(trained: Trained, compact: Compact) -> list[Source]:
-    def trial(name: str) -> Callable[[], nn.Sequential]:
+    def trial(name: str) -> Callable[[], nn.Module]:
         return lambda: networks.load_weights(trained.info.architecture, trained.weights(name))
 
-    def small(model: CompactModel) -> Callable[[], nn.Sequential]:
+    def small(model: CompactModel) -> Callable[[], nn.Module]:
         return lambda: networks.load_weights(model.architecture, compact.weights(model.name))
 
     dense = trained.info.architecture

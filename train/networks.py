@@ -17,18 +17,42 @@ from torch import Tensor, nn
 
 from bigstep.errors import TrainError
 from bigstep.records import Architecture
+from train import channels, families, own
 
 HEAD = "head"
 
 
-def build(architecture: Architecture, seed: int = 0) -> nn.Sequential:
+def build(architecture: Architecture, seed: int = 0) -> nn.Module:
     """Build a network of normalised float32 images (N, C, H, W) with logits (N, K), initialised from `seed`.
 
-    Hidden layers carry the names of `architecture.widths`, the last layer is `head`. Initialisation is PyTorch's.
+    Hidden layers carry the names of `architecture.widths`. The initialisation is that of PyTorch, of torchvision or of
+    the user's own file; a network with fewer channels than its family has is made whole and then cut.
+
+    Raises:
+        ConfigError: the file of a user's network cannot be read.
+        TrainError: it was changed, or fails.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _mlp(architecture) if architecture.family == "mlp" else _cnn(architecture)
+        if architecture.family == "mlp":
+            return _mlp(architecture)
+        if architecture.family == "cnn":
+            return _cnn(architecture)
+        model = own.make(architecture) if architecture.family == "own" else families.make(architecture)
+        return channels.resize(model, architecture).train()
+
+
+def describe(architecture: Architecture) -> Architecture:
+    """Complete an architecture without widths by those of a network that is built from it.
+
+    Raises:
+        ConfigError: the file of a user's network cannot be read.
+        TrainError: it fails, or is no network that can be trained and stored.
+    """
+    model = build(architecture)
+    if architecture.family == "own":
+        own.check(model, architecture)
+    return architecture.model_copy(update={"widths": channels.prunable(model, architecture)})
 
 
 def place(model: nn.Module, device: str) -> nn.Module:
@@ -59,7 +83,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, path)
 
 
-def load_weights(architecture: Architecture, path: Path) -> nn.Sequential:
+def load_weights(architecture: Architecture, path: Path) -> nn.Module:
     """Build a network and load its weights strictly, on the CPU.
 
     Raises:

@@ -14,13 +14,14 @@ from bigstep.errors import ConfigError
 from bigstep.records import Architecture, Images
 from bigstep.sealed import write_json
 from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
-from train import choose, networks, step
+from train import choose, networks, own, pretrained, step
 from train.trial import Bench, Job
 from train.workers import run_trials
 
 log = logging.getLogger("bigstep.train")
 rivals_log = logging.getLogger("bigstep.train.baselines")
 PROBES = 16
+USUAL_WIDTHS = {"mlp": ("hidden", (256, 256, 256)), "cnn": ("conv", (32, 64, 128))}  # by family: names, sizes
 
 
 def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Trained:
@@ -35,7 +36,16 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     Raises:
         TrainError: there is no rate at which every seed fitted.
     """
-    bench = Bench(images, describe(config, images), config.batch_size, config.stop_loss, device, out)
+    architecture = describe(config, images)
+    bench = Bench(
+        images,
+        architecture,
+        config.batch_size,
+        config.stop_loss,
+        device,
+        out,
+        pretrained=_pretrained(config, architecture),
+    )
     seeds = range(config.num_seeds)
     grid_jobs = [j for rate in config.rates for j in _jobs(Recipe(optimizer="sgd", rate=rate), seeds, config)]
     trials = _run_all(bench, grid_jobs, log)
@@ -71,25 +81,51 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
 
 
 def describe(config: TrainConfig, images: Images) -> Architecture:
-    """Describe the configured network for these images; mean and deviation are those of the training pixels."""
-    spec = images.info.input
-    halvings = len(config.widths) - 1
-    if config.network == "cnn" and min(spec.height_px, spec.width_px) >> halvings < 1:
-        raise ConfigError(
-            "the network is too deep for these images",
-            got=f"{len(config.widths)} layers, each but the first halving {spec.height_px} x {spec.width_px} pixels",
-            do="give fewer train.widths",
-        )
+    """Describe the configured network for these images; mean and deviation are those of the training pixels.
+
+    Raises:
+        ConfigError: the images are too small, a batch too small for the network, or its file cannot be read.
+        TrainError: a user's network fails.
+    """
     pixels = images.split("train").images / np.float64(255)
-    prefix = "hidden" if config.network == "mlp" else "conv"
-    return Architecture(
-        family=config.network,
-        widths={f"{prefix}{position}": width for position, width in enumerate(config.widths, start=1)},
+    own_file = ".py:" in config.network
+    architecture = Architecture(
+        family="own" if own_file else config.network,
+        widths=_widths(config, images),
         classes=len(images.info.labels),
         input=images.info.input,
         mean=tuple(float(m) for m in pixels.mean(axis=(0, 1, 2)).round(6)),
         std=tuple(float(s) for s in np.maximum(pixels.std(axis=(0, 1, 2)), 1e-3).round(6)),
+        own=own.find(config.network) if own_file else None,
     )
+    return architecture if architecture.widths else networks.describe(architecture)
+
+
+def _widths(config: TrainConfig, images: Images) -> dict[str, int]:
+    """Name the hidden layers of a network of chosen widths; none for one that has its own."""
+    if config.network not in USUAL_WIDTHS:
+        return {}
+    prefix, usual = USUAL_WIDTHS[config.network]
+    widths = config.widths or usual
+    spec = images.info.input
+    if config.network == "cnn" and min(spec.height_px, spec.width_px) >> (len(widths) - 1) < 1:
+        raise ConfigError(
+            "the network is too deep for these images",
+            got=f"{len(widths)} layers, each but the first halving {spec.height_px} x {spec.width_px} pixels",
+            do="give fewer train.widths",
+        )
+    return {f"{prefix}{position}": width for position, width in enumerate(widths, start=1)}
+
+
+def _pretrained(config: TrainConfig, architecture: Architecture) -> Path | None:
+    """Return the file of pretrained weights; it is tried once before any trial begins."""
+    if config.weights is None:
+        return None
+    path = Path(config.weights)
+    dropped = pretrained.start_from(networks.build(architecture), path)
+    if dropped:
+        log.info("%s has other classes: %s start afresh", path, " and ".join(dropped))
+    return path
 
 
 def _jobs(recipe: Recipe, seeds: Sequence[int], config: TrainConfig) -> list[Job]:

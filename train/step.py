@@ -94,6 +94,11 @@ def fit(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan, after_epoch: Callable
     return run
 
 
+def normalises_batches(model: nn.Module) -> bool:
+    """Say whether a network normalises over a batch while it trains, which takes two images at least."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
 def batch_order(plan: Plan, epoch: int, n: int) -> Tensor:
     """Return the order (n,) in which an epoch, counted from 0, goes through the images."""
     return torch.from_numpy(np.random.default_rng([plan.seed, epoch]).permutation(n))
@@ -169,7 +174,7 @@ def _epoch(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan) -> float:
     run.model.train()
     decayed = weights(run.model) if plan.recipe.l1 else []
     total, seen = torch.zeros((), device=y_N.device), 0
-    indices = order.split(plan.batch_size)[: plan.max_steps - run.steps]
+    indices = _cut(order, plan.batch_size, run.model)[: plan.max_steps - run.steps]
     for batch, x_nCHW in zip(indices, batches(x_NCHW, indices), strict=True):
         if run.steps < plan.recipe.warmup_steps:
             _warm_up(run, plan.recipe)
@@ -183,6 +188,14 @@ def _epoch(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan) -> float:
         total += loss.detach() * len(batch)
         run.steps, seen = run.steps + 1, seen + len(batch)
     return float(total) / max(seen, 1)
+
+
+def _cut(order: Tensor, batch_size: int, model: nn.Module) -> list[Tensor]:
+    """Cut an order into batches; where batches are normalised, a last one of one image joins the one before."""
+    indices = list(order.split(batch_size))
+    if 1 < batch_size < len(order) and len(indices[-1]) == 1 and normalises_batches(model):
+        indices[-2:] = [torch.cat(indices[-2:])]
+    return indices
 
 
 def _warm_up(run: Run, recipe: Recipe) -> None:

@@ -23,7 +23,7 @@ from bigstep.groups import accuracies
 from bigstep.records import Architecture, Images, Split, SplitName
 from bigstep.sealed import WORK, flush, write_json
 from bigstep.trained import Recipe, Trial
-from train import networks, prunability, step
+from train import networks, pretrained, prunability, step
 from train.augment import Augmentation
 from train.feed import Inputs, inputs
 
@@ -56,6 +56,7 @@ class Bench:
     device: str
     out: Path
     augmentation: Augmentation = "none"
+    pretrained: Path | None = None
     held: dict[str, tuple[Inputs, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def tensors(self, name: SplitName) -> tuple[Inputs, Tensor]:
@@ -122,7 +123,10 @@ def make_trial(bench: Bench, job: Job) -> Making:
 
 
 def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.Run]:
-    model = networks.place(networks.build(bench.architecture, job.seed), bench.device)
+    model = networks.build(bench.architecture, job.seed)
+    if bench.pretrained is not None:
+        pretrained.start_from(model, bench.pretrained)
+    model = networks.place(model, bench.device)
     run = step.start(model, job.recipe)
     checkpoint = work / "checkpoint.safetensors"
     if checkpoint.is_file():

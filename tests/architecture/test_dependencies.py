@@ -17,7 +17,15 @@ ALLOWED = {
     "data": OPEN,
     "train": OPEN,
     "compress": OPEN
-    | {"train.networks", "train.step", "train.feed", "train.prunability", "export.graph", "serve.predictor"},
+    | {
+        "train.networks",
+        "train.channels",
+        "train.step",
+        "train.feed",
+        "train.prunability",
+        "export.graph",
+        "serve.predictor",
+    },
     "export": OPEN | {"train.networks", "train.step", "serve.predictor"},
     "serve": OPEN,
     "verify": OPEN | {"serve.predictor", "serve.bench"},
