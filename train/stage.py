@@ -37,6 +37,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         TrainError: there is no rate at which every seed fitted.
     """
     architecture = describe(config, images)
+    _try_out(config, architecture)
     bench = Bench(
         images,
         architecture,
@@ -44,7 +45,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         config.stop_loss,
         device,
         out,
-        pretrained=_pretrained(config, architecture),
+        pretrained=Path(config.weights) if config.weights else None,
     )
     seeds = range(config.num_seeds)
     grid_jobs = [j for rate in config.rates for j in _jobs(Recipe(optimizer="sgd", rate=rate), seeds, config)]
@@ -117,15 +118,19 @@ def _widths(config: TrainConfig, images: Images) -> dict[str, int]:
     return {f"{prefix}{position}": width for position, width in enumerate(widths, start=1)}
 
 
-def _pretrained(config: TrainConfig, architecture: Architecture) -> Path | None:
-    """Return the file of pretrained weights; it is tried once before any trial begins."""
-    if config.weights is None:
-        return None
-    path = Path(config.weights)
-    dropped = pretrained.start_from(networks.build(architecture), path)
-    if dropped:
-        log.info("%s has other classes: %s start afresh", path, " and ".join(dropped))
-    return path
+def _try_out(config: TrainConfig, architecture: Architecture) -> None:
+    """Find out before any trial begins whether it could start from the pretrained weights, and train by batches."""
+    model = networks.build(architecture)
+    if config.batch_size == 1 and step.normalises_batches(model):
+        raise ConfigError(
+            "this network normalises over batches, which takes two images at least",
+            got="train.batch_size = 1",
+            do="set train.batch_size to 2 or more",
+        )
+    if config.weights is not None:
+        dropped = pretrained.start_from(model, Path(config.weights))
+        if dropped:
+            log.info("%s has other classes: %s start afresh", config.weights, " and ".join(dropped))
 
 
 def _jobs(recipe: Recipe, seeds: Sequence[int], config: TrainConfig) -> list[Job]:

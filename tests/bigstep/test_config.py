@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from bigstep.config import PRESETS, Config, Section, load, num_fields, to_toml
 from bigstep.errors import ConfigError
+from bigstep.records import Family
 
 # Surrogates alone are no text; "=" and "," divide the terms of a group's name.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="=,"), min_size=1, max_size=8)
@@ -22,7 +24,8 @@ OVERRIDES = {
     "data": {"seed": st.integers(0, 2**40), "conflicting": st.floats(0.0, 0.8)},
     "train": {
         "network": st.sampled_from(["mlp", "cnn"]),
-        "widths": st.lists(COUNT, min_size=1, max_size=4),
+        "widths": st.none() | st.lists(COUNT, min_size=1, max_size=4),
+        "weights": st.none() | TEXT,
         "max_rate": st.floats(2.0, 1e300),
         "num_seeds": COUNT,
         "stop_loss": POSITIVE,
@@ -103,6 +106,7 @@ def test_a_file_is_named_after_itself_unless_it_says_otherwise(tmp_path):
         ("train.widths=[4,5]", "train", "widths", (4, 5)),
         ("train.network=cnn", "train", "network", "cnn"),
         ("train.network='cnn'", "train", "network", "cnn"),
+        ("train.network=my/net.py:make", "train", "network", "my/net.py:make"),
         (" train.stop_loss = 0.25", "train", "stop_loss", 0.25),
         ('verify.groups=["label=3,colour=lime"]', "verify", "groups", ("label=3,colour=lime",)),
         ("verify.floor=0.5", "verify", "floor", 0.5),
@@ -136,7 +140,8 @@ def test_later_overrides_win_and_reach_the_top_level():
         ("train.num_rates=0", ["train.num_rates", "got:      0", "greater than or equal to 1"]),
         ("train.widths=[]", ["train.widths", "at least 1 item"]),
         ("train.widths=[8,0]", ["train.widths.1", "greater than or equal to 1"]),
-        ("train.network=vit", ["train.network", "got:      'vit'", "'mlp' or 'cnn'"]),
+        ("train.network=vit", ["train.network", "got:      'vit'", "path/to/net.py:function"]),
+        ("train.network=swin_t,train.widths=[8]", ["train.network", "got:      'swin_t,train.widths=[8]'"]),
         ("train.max_rate=inf", ["train.max_rate", "finite"]),
         ("train.stop_loss=nan", ["train.stop_loss", "finite"]),
         ("train.stop_loss=0.0", ["train.stop_loss", "greater than 0"]),
@@ -192,3 +197,13 @@ def test_values_are_frozen():
     with pytest.raises(Exception, match="frozen"):
         load("tiny").train.num_rates = 3
     assert math.isclose(load("tiny").verify.margin, 0.03)
+
+
+def test_every_family_can_be_configured():
+    for family in set(get_args(Family)) - {"own"}:
+        assert load("tiny", [f"train.network={family}"]).train.network == family
+
+
+def test_widths_of_a_network_that_has_its_own_are_refused():
+    with pytest.raises(ConfigError, match="widths are for mlp and cnn; resnet18 has its own: leave them out"):
+        load("tiny", ["train.network=resnet18", "train.widths=[8]"])
