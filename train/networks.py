@@ -20,6 +20,7 @@ from bigstep.records import Architecture
 from train import channels, families, own
 
 HEAD = "head"
+SMALL_PARAMETERS = 1_000_000  # not measured on a GPU; 12 such networks are 50 MB to read and write at a step
 
 
 def build(architecture: Architecture, seed: int = 0) -> nn.Module:
@@ -61,6 +62,21 @@ def place(model: nn.Module, device: str) -> nn.Module:
     Images may lie as they do: a convolution takes the layout of its kernel for what it returns.
     """
     return _channels_last(model).to(device) if device == "cuda" else model.to(device)
+
+
+def is_small(model: nn.Module) -> bool:
+    """Tell whether launching a network's kernels takes a GPU longer than running them, by its number of parameters."""
+    return sum(p.numel() for p in model.parameters()) <= SMALL_PARAMETERS
+
+
+def trains_in_bf16(model: nn.Module, device: str) -> bool:
+    """Tell whether training steps compute in bfloat16: on a GPU that can, in convolutional networks not small.
+
+    On the CPU the map was the same in bfloat16 within the spread over seeds (benchmarks/results/bf16_map.md). A small
+    network would gain nothing, and on a CPU the map stays the same to the bit from run to run.
+    """
+    convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    return device == "cuda" and convolves and not is_small(model) and torch.cuda.is_bf16_supported()
 
 
 def hidden_layers(model: nn.Module, architecture: Architecture) -> dict[str, nn.Linear | nn.Conv2d]:

@@ -138,7 +138,13 @@ def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.
             return (yield from _train(bench, job, work))
     x_NCHW, y_N = bench.tensors("train")
     plan = step.Plan(
-        job.recipe, bench.batch_size, bench.stop_loss, job.max_steps, job.seed, augmentation=bench.augmentation
+        job.recipe,
+        bench.batch_size,
+        bench.stop_loss,
+        job.max_steps,
+        job.seed,
+        augmentation=bench.augmentation,
+        bf16=networks.trains_in_bf16(model, bench.device),
     )
     saved = time.monotonic()
 

@@ -22,6 +22,7 @@ from train.step import fit, one_thread
 from train.trial import Bench, Fitting, Job, Making, go_on, make_trial, run_trial
 from train.vectorised import can_vectorise, fit_together
 
+STACKED = ("mlp", "cnn")  # a user's own network may do what `vmap` has no rule for
 _bench: Bench  # set once in each worker, so that the images travel once
 
 
@@ -61,7 +62,8 @@ def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
         making = make_trial(bench, job)
         found = go_on(making)
         if isinstance(found, Fitting):
-            if can_vectorise(found.run.model, found.x, found.plan):
+            known = bench.architecture.family in STACKED
+            if known and can_vectorise(found.run.model, found.x, found.plan):
                 stacked.append((making, found))
                 continue
             fit(found.run, found.x, found.y, found.plan, found.after_epoch)
