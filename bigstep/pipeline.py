@@ -50,7 +50,14 @@ NETWORK = ("torch", "torchvision", "torch-pruning", "safetensors")
 TORCH = (*RUNTIME, *NETWORK, "onnx", "onnx-ir", "onnxscript")
 VISION = "bigstep/vision.py"
 STAGES = (
-    Stage("data", Images, (), ("data", VISION), ("numpy", "Pillow", "scikit-learn", "scipy")),
+    Stage(
+        "data",
+        Images,
+        (),
+        ("data", VISION, MACHINE),
+        ("numpy", "Pillow", "scikit-learn", "scipy"),
+        resumes=True,
+    ),
     Stage("train", Trained, ("data",), ("train", VISION, MACHINE), ("numpy", *NETWORK), on_device=True, resumes=True),
     Stage(
         "compress",

@@ -5,10 +5,11 @@ Images -> Trained -> Compact -> Exported -> Verdict;   Bundle = what of Exported
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,15 @@ class Split:
 
 SplitName = Literal["train", "validation_biased", "validation", "test"]
 SPLIT_FIELDS = ("images", "labels", "bias", "ids", "sources")
+FILES, FILES_HEADER = "files.csv", ("split", "id", "path", "sha256")
+
+
+class SourceFile(NamedTuple):
+    """Name the file that an image was made from: its path below the source folder, and the SHA-256 of its bytes."""
+
+    id: int
+    path: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,22 @@ class Images(Record[ImagesInfo]):
         tables = [np.array(self.info.aligned[a], dtype=np.bool_) for a in self.info.attributes]
         aligned = aligned_members(arrays["labels"], arrays["bias"], tables) if tables else None
         return Split(**arrays, aligned=aligned)
+
+    def source_files(self, name: SplitName) -> list[SourceFile] | None:
+        """Return the file of every image of a split, in order; None if images were not made from files of their own."""
+        if not (self.folder / FILES).exists():
+            return None
+        with (self.folder / FILES).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.DictReader(file)
+            return [SourceFile(int(r["id"]), r["path"], r["sha256"]) for r in rows if r["split"] == name]
+
+    def mask(self, region: Literal["core", "spurious"]) -> NDArray[np.bool_] | None:
+        """Return which pixels of each test image carry the label (core) or the bias (spurious), bool (N, H, W).
+
+        None where that is not known, or no matter of place.
+        """
+        name = f"test.{region}.npy"
+        return self.array(name) if (self.folder / name).exists() else None
 
     def value_names(self) -> Mapping[str, list[str]]:
         """Return the names of the values of `label` and of every attribute, as `groups.members` takes them."""

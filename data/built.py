@@ -1,23 +1,27 @@
-"""What every builder returns: the splits of a data set in memory (or mapped), and what is known about them."""
+"""What every builder returns: the splits of a data set, and what is known about them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.records import InputSpec, SplitName
+from data.deferred import Deferred
+from data.seen import Seen
 
 
 @dataclass(frozen=True)
 class Part:
     """Hold one split: pixels uint8 (N, H, W, C), labels int64 (N,), bias int64 (N, A), ids and sources int64 (N,).
 
+    The pixels are in memory, or still in image files; indexing chooses images either way, without decoding any.
     Images made from one source picture share its number: they are not independent.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Deferred
     labels: NDArray[np.int64]
     bias: NDArray[np.int64]
     ids: NDArray[np.int64]
@@ -30,7 +34,8 @@ class Built:
 
     `core` and `spurious` say which pixels of each test image carry the label and which the bias: bool (N, H, W), or
     None where that is no matter of place (a colour on the digit itself, a corruption of the whole image). `mixed` says
-    that training images are in random order already; else the stage puts them so.
+    that training images are in random order already; else the stage puts them so. `judge` returns, or raises, the
+    findings that only decoding can show, once every file has been decoded.
     """
 
     name: str
@@ -42,3 +47,4 @@ class Built:
     spurious: NDArray[np.bool_] | None = None
     findings: list[str] = field(default_factory=list)
     mixed: bool = False
+    judge: Callable[[Seen], list[str]] | None = None

@@ -18,7 +18,7 @@ from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records import InputSpec
 from data.built import Built
-from data.released import Entries, Release, Table, decoded, differences, find, read_table
+from data.released import Entries, Release, Table, differences, find, in_files, read_table
 from data.sources import source_folder
 
 SIZE_PX = 64  # 202,599 faces take 2.5 GB; at 224, the size of published figures, they take 30.5 GB
@@ -45,7 +45,7 @@ def files(config: DataConfig) -> list[Path]:
     return release(config).files()
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, work: Path | None = None) -> Built:
     """Read CelebA as released, with 5 % of train, drawn evenly from its groups, as `validation_biased`.
 
     `data.variant` names the attribute to learn, Blond_Hair by default; `data.bias` those that bias it, Male by default.
@@ -64,7 +64,7 @@ def build(config: DataConfig) -> Built:
         labels=[f"not {target}", target],
         attributes={name: ["no", "yes"] for name in biases},
         input=spec,
-        parts=decoded(found.carved(_groups(found.train), config.seed), spec),
+        parts=in_files(found.root, found.carved(_groups(found.train), config.seed), spec, work),
         findings=findings,
     )
 
@@ -89,11 +89,11 @@ def release(config: DataConfig) -> Release:
         raise DataError(f"{partition.file} does not fit {table.file}", got=got, expected="the same pictures", do=DO)
     flags = {"-1": 0, "1": 1}
     bias = np.stack([table.codes(name, flags) for name in biases], axis=1)
-    entries = Entries([pictures / name for name in names], table.codes(target, flags), bias, ids)
+    entries = Entries(names, table.codes(target, flags), bias, ids)
     order = np.argsort(ids)
     splits = np.array([split_of[name] for name in names])[order]
     train, validation, test = (entries.take(order[splits == code]) for code in range(3))
-    return Release([table.file, partition.file], train, validation, test)
+    return Release(pictures, [table.file, partition.file], train, validation, test)
 
 
 def _columns(config: DataConfig) -> tuple[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Many image files become one array: several at a time, in the order given, with progress."""
+"""Many image files are read: several at a time, in the order given, with progress."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bigstep.decode import decode
-from bigstep.errors import DataError
 from bigstep.machine import usable_cores
-from bigstep.records import InputSpec
 
+S = TypeVar("S")
 T = TypeVar("T")
 WINDOW = 16  # files per thread that may wait to be taken: memory stays flat however many there are
 REPORTS = 20  # progress messages in all: a log that is no terminal keeps every one
 
 
-def read_all(read: Callable[[Path], T], files: Sequence[Path], what: str) -> Iterator[T]:
+def read_all(read: Callable[[S], T], files: Sequence[S], what: str) -> Iterator[T]:
     """Yield `read(file)` for every file, in the order given, and log to `bigstep.data.<what>` how many are done.
 
     Threads suffice, since Pillow lets the others run while it decodes and scales.
@@ -43,31 +37,3 @@ def read_all(read: Callable[[Path], T], files: Sequence[Path], what: str) -> Ite
             yield waiting.popleft().result()
             if done % every == 0 or done == len(files) > every:
                 log.info("%d images", done, extra={"done": done, "total": len(files)})
-
-
-def decode_all(files: Sequence[Path], spec: InputSpec, what: str) -> NDArray[np.uint8]:
-    """Decode image files with the server's own function into one array.
-
-    Args:
-        what: as in `read_all`.
-
-    Returns:
-        uint8, shape (len(files), spec.height_px, spec.width_px, spec.channels).
-
-    Raises:
-        DataError: a file cannot be read or decoded; the message names it.
-    """
-    images = np.empty((len(files), spec.height_px, spec.width_px, spec.channels), dtype=np.uint8)
-    for row, pixels in enumerate(read_all(lambda file: decode_file(file, spec), files, what)):
-        images[row] = pixels
-    return images
-
-
-def decode_file(file: Path, spec: InputSpec) -> NDArray[np.uint8]:
-    """Decode one image file; a DataError names the file."""
-    try:
-        return decode(file.read_bytes(), spec)
-    except OSError as error:
-        raise DataError("an image file cannot be read", got=error, do="mend or remove it") from error
-    except DataError as error:
-        raise DataError(f"{file}: {error.what}", got=error.got, expected=error.expected, do=error.do) from error

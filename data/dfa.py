@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from bigstep.errors import ConfigError, DataError
 from bigstep.records import InputSpec
 from data.built import Built
 from data.cifar import CIFAR10
-from data.released import Entries, Release, decoded, differences, find, image_names
+from data.released import Entries, Release, differences, find, image_names, in_files
 from data.sources import source_folder
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -58,7 +58,7 @@ def files(config: DataConfig) -> list[Path]:
     return release(config).files()
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, work: Path | None = None) -> Built:
     """Read one set as released, with 5 % of train, aligned and conflicting alike, as `validation_biased`.
 
     `data.variant` is cmnist (default), cifar10c or bffhq; `data.conflicting` is the ratio that names the folder, one of
@@ -78,7 +78,7 @@ def build(config: DataConfig) -> Built:
         labels=variant.labels,
         attributes={variant.attribute: variant.values},
         input=spec,
-        parts=decoded(found.carved(_conflicting(found.train), config.seed), spec),
+        parts=in_files(found.root, found.carved(_conflicting(found.train), config.seed), spec, work),
         findings=findings,
     )
 
@@ -95,9 +95,9 @@ def release(config: DataConfig) -> Release:
     biased = find(whole, [ratio], DO)
     align, conflict = find(biased, ["align"], DO), find(biased, ["conflict", "conlict"], DO)
     valid, test = find(whole, [f"{ratio}/valid", "valid"], DO), find(whole, ["test"], DO)
-    groups = [_images(align) + _images(conflict), _images(valid), _images(test)]
+    groups = [[*_images(whole, align), *_images(whole, conflict)], _images(whole, valid), _images(whole, test)]
     firsts = np.cumsum([0, *map(len, groups[:2])])
-    return Release([], *(_entries(images, variant, first) for images, first in zip(groups, firsts, strict=True)))
+    return Release(whole, [], *(_entries(images, variant, first) for images, first in zip(groups, firsts, strict=True)))
 
 
 def _variant(config: DataConfig) -> tuple[Variant, str]:
@@ -114,14 +114,15 @@ def _conflicting(entries: Entries) -> NDArray[np.int64]:
     return conflicting.astype(np.int64)
 
 
-def _images(folder: Path) -> list[Path]:
-    return [folder / name for name in image_names(folder)]
+def _images(whole: Path, folder: Path) -> list[str]:
+    below = folder.relative_to(whole).as_posix()
+    return [f"{below}/{name}" for name in image_names(folder)]
 
 
-def _entries(images: list[Path], variant: Variant, first_id: int) -> Entries:
+def _entries(images: list[str], variant: Variant, first_id: int) -> Entries:
     codes = np.zeros((len(images), 2), dtype=np.int64)
     for row, file in enumerate(images):
-        match = re.search(r"_(\d{1,3})_(\d{1,3})$", file.stem, flags=re.ASCII)
+        match = re.search(r"_(\d{1,3})_(\d{1,3})$", PurePosixPath(file).stem, flags=re.ASCII)
         if not match or int(match[1]) >= len(variant.labels) or int(match[2]) >= len(variant.values):
             expected = f"<name>_<label below {len(variant.labels)}>_<bias below {len(variant.values)}>"
             raise DataError("a file name says no label and bias", got=file, expected=expected, do="remove the file")

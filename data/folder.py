@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,70 +18,101 @@ from bigstep.errors import DataError
 from bigstep.records import InputSpec, SplitName
 from data import class_folders, csv_listing, scrutiny
 from data.built import Built, Part
-from data.decoding import read_all
+from data.deferred import Deferred
 from data.findings import Finding, quoted, refuse_errors, report
+from data.hashing import hash_files, number_copies
 from data.listing import Listing, Row
-from data.pictures import read_picture
+from data.seen import Seen
 from data.sources import source_folder
 from data.splits import SHARES, draw
+from data.writing import look_at
 
 SIZE_PX = 64
 TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Hold the images that could be decoded, uint8 (N, H, W, C), with their rows and what was found in their files.
+class Plan:
+    """Hold what follows from the rows of a listing without their pixels.
 
-    `sources` numbers the different files, int64 (N,): equal bytes have one number.
+    `sources` numbers the different files, int64 (N,): equal bytes have one number. `columns` names the values of
+    `label` and each attribute, and `codes` numbers them, int64 (N, 1 + A).
     """
 
-    images: NDArray[np.uint8]
     rows: Sequence[Row]
     sources: NDArray[np.int64]
+    columns: Mapping[str, list[str]]
+    codes: NDArray[np.int64]
+    splits: Mapping[SplitName, NDArray[np.int64]]
     findings: Sequence[Finding]
 
 
-def build(config: DataConfig) -> Built:
-    """Read the images that `data.path` lists, as squares of `data.size_px` pixels, default 64.
+@dataclass(frozen=True)
+class Judge:
+    """Say everything that is wrong with a listing, once each of its files has been decoded."""
+
+    listing: Listing
+    files: Deferred
+    plan: Plan
+    seed: int
+
+    def __call__(self, seen: Seen) -> list[str]:
+        """Return the report; a DataError has it where training would be meaningless."""
+        unseen = np.flatnonzero(~seen.known_N)
+        look_at(self.files[unseen], seen)  # images that rebalancing left out of every split
+        plan, kept = self.plan, np.array([k not in seen.failures for k in range(len(seen.known_N))])
+        found = [*self.listing.findings, *_file_findings(self.listing.rows, seen)]
+        if not kept.all():  # the report is that of the set without them
+            rows = [row for row, keep in zip(plan.rows, kept, strict=True) if keep]
+            if not rows:
+                found.append(Finding("error", "no image can be used", [self.listing.origin]))
+                refuse_errors(self.listing.origin, found)
+            plan = _plan(rows, self.listing.attributes, number_copies(self.files.sources.sha256[kept]), self.seed)
+        found += _set_findings(plan, seen.thumbs_NHWC[kept])
+        refuse_errors(self.listing.origin, found)
+        return report(found)
+
+
+def build(config: DataConfig, work: Path | None = None) -> Built:
+    """Read which images `data.path` lists; they become squares of `data.size_px` pixels, default 64.
 
     Splits that are not given are drawn from the seed, `validation_biased` always (see `data.splits`).
 
+    Args:
+        work: where an interrupted run goes on from.
+
     Raises:
-        DataError: training would be meaningless; the message is the whole report of what is wrong with the data.
+        DataError: there is no image, or from `Built.judge`: training would be meaningless; the message is the whole
+            report of what is wrong with the data.
     """
     listing = read(config)
+    if not listing.rows:
+        found = [*listing.findings, Finding("error", "no image can be used", [listing.origin])]
+        refuse_errors(listing.origin, found)
     size = config.size_px or SIZE_PX
     spec = InputSpec(height_px=size, width_px=size, fit=config.fit)
-    pictures = _decode(listing, spec)
-    findings = [*listing.findings, *pictures.findings]
-    if not pictures.rows:
-        findings.append(Finding("error", "no image can be used", [listing.origin]))
-        refuse_errors(listing.origin, findings)
-    columns, codes = _codes(pictures.rows, listing.attributes)
-    splits, drawn = _splits(pictures, codes, np.random.default_rng(config.seed))
-    held_out = np.zeros(len(codes), dtype=np.bool_)
-    held_out[[*splits["validation"], *splits["test"]]] = True
-    findings += [*drawn, *scrutiny.name_findings(columns)]
-    findings += scrutiny.class_findings(columns["label"], codes[:, 0], splits)
-    findings += scrutiny.cell_findings(columns, codes[:, 0], codes[:, 1:], splits["test"])
-    findings += scrutiny.copy_findings(pictures.rows, pictures.sources)
-    findings += scrutiny.alike_findings(pictures.rows, pictures.images, pictures.sources, held_out)
-    refuse_errors(listing.origin, findings)
+    hashed = hash_files(listing.root, [row.path for row in listing.rows], work)
+    plan = _plan(listing.rows, listing.attributes, number_copies(hashed.sha256), config.seed)
+    pixels = Deferred(hashed, np.arange(len(listing.rows)), spec)
+    ids = np.array(list(_ids(listing.rows)), dtype=np.int64)
     return Built(
         name=quoted(listing.root.name),
-        labels=columns.pop("label"),
-        attributes=columns,
+        labels=plan.columns["label"],
+        attributes={name: values for name, values in plan.columns.items() if name != "label"},
         input=spec,
-        parts=_parts(pictures, codes, splits),
-        findings=report(findings),
+        parts={
+            name: Part(pixels[index], plan.codes[index, 0], plan.codes[index, 1:], ids[index], plan.sources[index])
+            for name, index in plan.splits.items()
+        },
+        judge=Judge(listing, pixels, plan, config.seed),
     )
 
 
-def files(config: DataConfig) -> list[Path]:
-    """Return every file that the images are made from: the CSV file, if there is one, and the images it lists."""
+def files(config: DataConfig) -> Iterator[Path]:
+    """Yield every file that the images are made from: the CSV file, if there is one, and the images it lists."""
     listing = read(config)
-    return [*([listing.table] if listing.table else []), *listing.files()]
+    yield from [listing.table] if listing.table else []
+    yield from (listing.root / row.path for row in listing.rows)
 
 
 def read(config: DataConfig) -> Listing:
@@ -108,30 +138,34 @@ def read(config: DataConfig) -> Listing:
     return class_folders.read_listing(place)
 
 
-def _decode(listing: Listing, spec: InputSpec) -> Pictures:
-    """Decode all images into one array; those that cannot be used are in the findings."""
-    images = np.empty((len(listing.rows), spec.height_px, spec.width_px, spec.channels), dtype=np.uint8)
-    kept: list[Row] = []
-    sources: dict[str, int] = {}
-    numbers: list[int] = []
+def _plan(rows: Sequence[Row], attributes: Sequence[str], sources_N: NDArray[np.int64], seed: int) -> Plan:
+    columns, codes = _codes(rows, attributes)
+    splits, drawn = _splits(rows, codes, sources_N, np.random.default_rng(seed))
+    return Plan(rows, sources_N, columns, codes, splits, drawn)
+
+
+def _file_findings(rows: Sequence[Row], seen: Seen) -> Iterator[Finding]:
+    """Say which files cannot be used and which were converted."""
     failed: defaultdict[str, list[str]] = defaultdict(list)
-    traits: defaultdict[str, list[str]] = defaultdict(list)
-    for row, picture in zip(
-        listing.rows, read_all(partial(read_picture, spec=spec), listing.files(), "images"), strict=True
-    ):
-        if picture.pixels is None:
-            assert picture.error
-            failed[picture.error.what].append(f"{quoted(row.path)} ({picture.error.got})")
-            continue
-        images[len(kept)] = picture.pixels
-        kept.append(row)
-        numbers.append(sources.setdefault(picture.sha256, len(sources)))
-        for trait in picture.traits:
-            traits[trait].append(row.path)
+    for k, (what, got) in sorted(seen.failures.items()):
+        failed[what].append(f"{quoted(rows[k].path)} ({got})")
     do = "mend these files, or remove them from the data"
-    found = [Finding("error", what, concerned, do) for what, concerned in sorted(failed.items())]
-    found += [Finding("note", f"images converted: {what}", concerned) for what, concerned in sorted(traits.items())]
-    return Pictures(images[: len(kept)], kept, np.array(numbers, dtype=np.int64), found)
+    yield from (Finding("error", what, concerned, do) for what, concerned in sorted(failed.items()))
+    for trait, places in sorted(seen.traits.items()):
+        yield Finding("note", f"images converted: {trait}", [rows[k].path for k in sorted(places)])
+
+
+def _set_findings(plan: Plan, thumbs_NHWC: NDArray[np.uint8]) -> Iterator[Finding]:
+    """Say what is wrong with the images as a set."""
+    labels, bias = plan.codes[:, 0], plan.codes[:, 1:]
+    held_out = np.zeros(len(labels), dtype=np.bool_)
+    held_out[[*plan.splits["validation"], *plan.splits["test"]]] = True
+    yield from plan.findings
+    yield from scrutiny.name_findings(plan.columns)
+    yield from scrutiny.class_findings(plan.columns["label"], labels, plan.splits)
+    yield from scrutiny.cell_findings(plan.columns, labels, bias, plan.splits["test"])
+    yield from scrutiny.copy_findings(plan.rows, plan.sources)
+    yield from scrutiny.alike_findings(plan.rows, thumbs_NHWC, plan.sources, held_out)
 
 
 def _codes(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, list[str]], NDArray[np.int64]]:
@@ -153,36 +187,20 @@ def _codes(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, li
 
 
 def _splits(
-    pictures: Pictures, codes: NDArray[np.int64], rng: np.random.Generator
+    rows: Sequence[Row], codes: NDArray[np.int64], sources_N: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[dict[SplitName, NDArray[np.int64]], list[Finding]]:
     """Draw every split that is not given from the images of train, or from all of them."""
-    given = [row.split for row in pictures.rows]
+    given = [row.split for row in rows]
     splits = {name: np.array([k for k, g in enumerate(given) if g == name], dtype=np.int64) for name in SHARES}
     pool = np.array([k for k, g in enumerate(given) if g in (None, "train")], dtype=np.int64)
     shares: dict[SplitName, int] = {n: part for n, part in SHARES.items() if n != "train" and not len(splits[n])}
     shares["train"] = 100 - sum(shares.values())
     cells = np.unique(codes, axis=0, return_inverse=True)[1].ravel()
-    drawn = draw(codes[pool, 0], cells[pool], pictures.sources[pool], shares, rng)
+    drawn = draw(codes[pool, 0], cells[pool], sources_N[pool], shares, rng)
     splits |= {name: pool[index] for name, index in drawn.items()}
     lacking = [f"{name}: {SHARES[name]} %" for name in ("validation", "test") if name in shares and any(given)]
     what = "splits that are not given, drawn from the images of train"
     return splits, [Finding("warning", what, lacking)] if lacking else []
-
-
-def _parts(
-    pictures: Pictures, codes: NDArray[np.int64], splits: Mapping[SplitName, NDArray[np.int64]]
-) -> dict[SplitName, Part]:
-    ids = np.array(list(_ids(pictures.rows)), dtype=np.int64)
-    return {
-        name: Part(
-            images=pictures.images[index],
-            labels=codes[index, 0],
-            bias=codes[index, 1:],
-            ids=ids[index],
-            sources=pictures.sources[index],
-        )
-        for name, index in splits.items()
-    }
 
 
 def _ids(rows: Sequence[Row]) -> Iterator[int]:

@@ -14,7 +14,7 @@ from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records import InputSpec, SplitName
 from data.built import Built
-from data.released import Entries, decoded, differences, existing, find, image_names
+from data.released import Entries, differences, existing, find, image_names, in_files
 from data.sources import source_folder
 
 SIZE_PX = 224  # 1,331,167 photographs take 200 GB then, and 16 GB at 64
@@ -29,13 +29,13 @@ DO = (
 
 def files(config: DataConfig) -> list[Path]:
     """Return every image; a DataError names what is missing."""
-    _, train, test = release(config)
-    return existing([*train.files, *test.files])
+    root, _, train, test = release(config)
+    return list(existing(root, [*train.files, *test.files]))
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, work: Path | None = None) -> Built:
     """Read `train` and `val`, with twice 5 % of every class of train as `validation` and `validation_biased`."""
-    classes, train, test = release(config)
+    root, classes, train, test = release(config)
     size_px = config.size_px or SIZE_PX
     spec = InputSpec(height_px=size_px, width_px=size_px, fit=config.fit)
     findings = differences("labels", [len(classes)], [CLASSES], "classes")
@@ -47,13 +47,13 @@ def build(config: DataConfig) -> Built:
         labels=classes,
         attributes={},
         input=spec,
-        parts=decoded(splits, spec),
+        parts=in_files(root, splits, spec, work),
         findings=findings,
     )
 
 
-def release(config: DataConfig) -> tuple[list[str], Entries, Entries]:
-    """Return the names of the classes, sorted, and the images of `train` and `val`, sorted by path.
+def release(config: DataConfig) -> tuple[Path, list[str], Entries, Entries]:
+    """Return the folder of both, the names of the classes, sorted, and the images of `train` and `val`, sorted by path.
 
     Raises:
         DataError: a folder is missing, an image of `val` lies in no class folder, or in one that train does not have.
@@ -62,7 +62,12 @@ def release(config: DataConfig) -> tuple[list[str], Entries, Entries]:
     val = find(train.parent, ["val"], DO)
     names = image_names(train)
     classes = sorted({_class(name) for name in names} - {""})
-    return classes, _entries(train, names, classes, 0), _entries(val, image_names(val), classes, len(names))
+    return (
+        train.parent,
+        classes,
+        _entries(train, names, classes, 0),
+        _entries(val, image_names(val), classes, len(names)),
+    )
 
 
 def _class(name: str) -> str:
@@ -82,4 +87,4 @@ def _entries(folder: Path, names: list[str], classes: list[str], first_id: int) 
     labels = np.array([codes[_class(name)] for name in names], dtype=np.int64)
     no_bias = np.zeros((len(names), 0), dtype=np.int64)
     ids = np.arange(first_id, first_id + len(names))
-    return Entries([folder / name for name in names], labels, no_bias, ids)
+    return Entries([f"{folder.name}/{name}" for name in names], labels, no_bias, ids)

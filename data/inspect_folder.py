@@ -90,10 +90,10 @@ def _candidates(table_path: Path) -> tuple[list[str], list[str]]:
 def _size_px(listing: Listing) -> tuple[int, list[str]]:
     """Return the side nearest to the median of the shorter sides, over images spread evenly over the list."""
     places = np.linspace(0, len(listing.rows) - 1, min(LOOKED_AT, len(listing.rows))).round().astype(int)
-    files = listing.files()
-    sides = [side for place in places if (side := _shorter_side(files[place]))]
+    files = [listing.root / listing.rows[place].path for place in places]
+    sides = [side for file in files if (side := _shorter_side(file))]
     if not sides:
-        raise DataError(f"{listing.origin}: none of {len(places)} images can be opened", got=str(files[places[0]]))
+        raise DataError(f"{listing.origin}: none of {len(places)} images can be opened", got=str(files[0]))
     median = float(np.median(sides))
     size = min(SIZES_PX, key=lambda px: abs(px - median))
     return size, [

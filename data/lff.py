@@ -127,7 +127,7 @@ def _wrong(file: Path, array: NDArray[np.uint8], expected: str) -> DataError:
 
 def _take(part: Part, rows: NDArray[np.int64], size_px: int) -> Part:
     """Return some images, scaled as `bigstep.decode` does where they have another size."""
-    images = part.images[rows]
+    images = np.asarray(part.images)[rows]
     if images.shape[1] != size_px:
         images = np.stack(
             [np.asarray(Image.fromarray(i).resize((size_px, size_px), Image.Resampling.BILINEAR)) for i in images]

@@ -44,10 +44,6 @@ class Listing:
     findings: Sequence[Finding]
     table: Path | None = None
 
-    def files(self) -> list[Path]:
-        """Return the paths of all images."""
-        return [self.root / row.path for row in self.rows]
-
 
 def name_of(text: str) -> str:
     """Return a label or value without surrounding blanks, in Unicode's NFC: macOS writes folder names in NFD."""

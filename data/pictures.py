@@ -22,11 +22,12 @@ EXIF_ORIENTATION = 0x0112
 class Picture:
     """Hold one image file: pixels uint8 (H, W, C), or the error that says why there are none.
 
-    `sha256` is that of the bytes that were decoded; `traits` says what decoding changed or left out.
+    `sha256` is that of the bytes that were decoded, all zero if they cannot be read; `traits` says what decoding
+    changed or left out.
     """
 
     pixels: NDArray[np.uint8] | None
-    sha256: str
+    sha256: bytes
     traits: tuple[str, ...] = ()
     error: DataError | None = None
 
@@ -36,8 +37,8 @@ def read_picture(path: Path, spec: InputSpec) -> Picture:
     try:
         content = path.read_bytes()
     except OSError as error:
-        return Picture(None, "", error=DataError("the file cannot be read", got=error.strerror))
-    sha256 = hashlib.sha256(content).hexdigest()
+        return Picture(None, bytes(32), error=DataError("the file cannot be read", got=error.strerror))
+    sha256 = hashlib.sha256(content).digest()
     try:
         image = open_image(content)
         traits = tuple(_traits(image))  # before the pixels are read, which changes what an image says of itself

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
@@ -29,16 +28,14 @@ from PIL import Image
 from bigstep.config import PlantConfig
 from bigstep.errors import DataError
 from bigstep.records import SplitName
-from data import scratch
+from data.blocks import blocks
 from data.built import Built, Part
 from data.colours import COLOURS, HUES
 from data.conflicts import contradict
+from data.deferred import Deferred, Paint, Painter, Pixels, Region
 from data.milestones import evenly
 
 log = logging.getLogger("bigstep.data")
-Pixels = NDArray[np.uint8]
-Region = NDArray[np.bool_]  # (n, H, W): where an image was painted
-Painter = Callable[[Pixels, NDArray[np.int64]], tuple[Pixels, Region | None]]
 
 NAME = "planted"
 STREAM = 1  # with the seed of the configuration it gives a generator that no builder has used
@@ -69,7 +66,7 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
     and `validation_biased` exactly round(rho * N) show another value, spread evenly over the labels; in validation
     and test every value is equally frequent within each label, within one image. Given attributes, labels, ids and
     sources stay; masks of core and spurious regions follow what is painted over. Grey images become RGB, but for
-    `corruption`. Memory-mapped images give memory-mapped images.
+    `corruption`. Pixels that are still in image files are painted when they are decoded.
 
     Args:
         built: any data set of two labels or more.
@@ -91,12 +88,12 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
             bias = contradict(part.labels, len(built.labels), values, config.rho, rng)
         else:
             bias = evenly(part.labels, values, rng)
-        region = np.zeros(part.images.shape[:3], dtype=np.bool_) if name == "test" and placed else None
-        images = _paint(part.images, steps[bias], painter, channels, region)
+        paint = Paint(config.kind, painter, steps[bias], channels, placed)
+        images, region = _paint(part.images, paint)
         parts[name] = replace(part, images=images, bias=np.column_stack([part.bias, bias]))
         log.info("planted %s in %s", config.kind, name, extra={"done": done, "total": len(built.parts)})
     core, spurious = built.core, built.spurious
-    if region is not None:  # of the test split, the last
+    if region is not None:  # of the test split, the last; of files' pixels it is known when they are painted
         core = None if core is None else core & ~region
         spurious = region if spurious is None else spurious | region
     labels, bias = parts["train"].labels, parts["train"].bias[:, -1]
@@ -188,15 +185,15 @@ def _check(built: Built, config: PlantConfig) -> None:
         raise DataError(what, got=size, expected=f"{MIN_SIDE_PX} pixels or more on each side", do=do)
 
 
-def _paint(
-    images_NHWC: Pixels, steps_N: NDArray[np.int64], painter: Painter, channels: int, region_NHW: Region | None
-) -> Pixels:
-    """Paint all images, a chunk at a time, and note where in `region_NHW`, if that is wanted."""
-    shape = (*images_NHWC.shape[:3], channels)
-    painted = scratch.empty(shape, images_NHWC)
-    for rows in scratch.chunks(images_NHWC):
-        pixels = np.broadcast_to(images_NHWC[rows], (rows.stop - rows.start, *shape[1:]))
-        painted[rows], region = painter(pixels, steps_N[rows])
-        if region_NHW is not None:
-            region_NHW[rows] = region
-    return painted
+def _paint(images: Pixels | Deferred, paint: Paint) -> tuple[Pixels | Deferred, Region | None]:
+    """Paint all images, a block at a time, and return where; or say how to, where there are no pixels yet."""
+    if isinstance(images, Deferred):
+        return replace(images, paint=paint), None
+    shape = (*images.shape[:3], paint.channels)
+    painted, region = np.empty(shape, dtype=np.uint8), np.zeros(shape[:3], dtype=np.bool_) if paint.has_region else None
+    for rows in blocks(shape):
+        pixels = np.broadcast_to(images[rows], (rows.stop - rows.start, *shape[1:]))
+        painted[rows], found = paint.painter(pixels, paint.steps[rows])
+        if region is not None:
+            region[rows] = found
+    return painted, region

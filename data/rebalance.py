@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.errors import DataError
-from data import scratch
 from data.built import Built, Part
 
 STREAM = 2  # with the seed of the configuration it gives a generator that no builder has used
@@ -38,9 +39,7 @@ def rebalance(built: Built, seed: int) -> Built:
     size = int(counts.min())
     kept = [rng.permutation(np.flatnonzero(cell_N.ravel() == cell))[:size] for cell in range(len(cells))]
     index = np.sort(np.concatenate(kept))
-    smaller = Part(
-        _pixels(test.images, index), *(rows[index] for rows in (test.labels, test.bias, test.ids, test.sources))
-    )
+    smaller = Part(test.images[index], *(rows[index] for rows in (test.labels, test.bias, test.ids, test.sources)))
     return replace(
         built,
         parts={**built.parts, "test": smaller},
@@ -63,17 +62,10 @@ def _check(built: Built, test: Part) -> None:
     if empty:
         raise DataError(
             what,
-            got=f"no test image with {_shortened(empty)}",
+            got=f"no test image with {_shortened(empty, len(empty))}",
             expected="images of every label with every value of each bias attribute",
             do=f"add such images, leave the attribute out of data.bias, {keep}",
         )
-
-
-def _pixels(images_NHWC: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.uint8]:
-    chosen = scratch.empty((len(index), *images_NHWC.shape[1:]), images_NHWC)
-    for rows in scratch.chunks(chosen):
-        chosen[rows] = images_NHWC[index[rows]]
-    return chosen
 
 
 def _findings(built: Built, cells: NDArray[np.int64], size: int, before: int) -> list[str]:
@@ -83,22 +75,21 @@ def _findings(built: Built, cells: NDArray[np.int64], size: int, before: int) ->
         f"{before - after:,} of {before:,} images were left out"
     ]
     names = [built.labels, *built.attributes.values()]
-    shape = tuple(len(values) for values in names)
-    there = np.zeros(shape, dtype=np.bool_)
-    there[tuple(cells.T)] = True
-    if not there.all():
+    if count := math.prod(map(len, names)) - len(cells):  # of many attributes, most: only those named are looked for
+        there = set(map(tuple, cells.tolist()))
+        absent = (cell for cell in itertools.product(*(range(len(values)) for values in names)) if cell not in there)
         empty = [
             ",".join(
                 f"{key}={values[i]}" for key, values, i in zip(["label", *built.attributes], names, cell, strict=True)
             )
-            for cell in np.argwhere(~there)
+            for cell in itertools.islice(absent, MOST_NAMED)
         ]
         findings.append(
-            f"no test image has {_shortened(empty)}: the attributes are not wholly independent in the test split"
+            f"no test image has {_shortened(empty, count)}: the attributes are not wholly independent in the test split"
         )
     return findings
 
 
-def _shortened(names: list[str]) -> str:
-    more = len(names) - MOST_NAMED
+def _shortened(names: list[str], count: int) -> str:
+    more = count - MOST_NAMED
     return "; ".join(names[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")

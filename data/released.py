@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bigstep.errors import DataError
-from bigstep.machine import describe
 from bigstep.records import InputSpec, SplitName
 from data.built import Part
-from data.decoding import decode_all
+from data.deferred import Deferred
+from data.hashing import hash_files
 from data.splits import draw
 
 CARVED: dict[SplitName, int] = {"train": 95, "validation_biased": 5}  # per cent of the train that is released
@@ -144,9 +144,12 @@ def read_table(
 
 @dataclass(frozen=True)
 class Entries:
-    """Hold images that are not yet decoded: files (N), labels int64 (N,), bias int64 (N, A), ids int64 (N,)."""
+    """Hold images that are not yet decoded: labels int64 (N,), bias int64 (N, A), ids int64 (N,).
 
-    files: Sequence[Path]
+    `files` are N paths relative to the folder of the release.
+    """
+
+    files: Sequence[str]
     labels: NDArray[np.int64]
     bias: NDArray[np.int64]
     ids: NDArray[np.int64]
@@ -165,8 +168,12 @@ class Entries:
 
 @dataclass(frozen=True)
 class Release:
-    """Hold what a release says of its images, before one is decoded: the tables that were read, and each split."""
+    """Hold what a release says of its images, before one is decoded: the tables that were read, and each split.
 
+    `root` is the folder in which the images lie.
+    """
+
+    root: Path
     tables: Sequence[Path]
     train: Entries
     validation: Entries
@@ -182,45 +189,42 @@ class Release:
 
     def files(self) -> list[Path]:
         """Return every file that the release is read from; a DataError names those that are not there."""
-        return existing([*self.tables, *(file for entries in self.splits().values() for file in entries.files)])
+        names = [file for entries in self.splits().values() for file in entries.files]
+        return [*self.tables, *existing(self.root, names)]
 
 
-def decoded(splits: Mapping[SplitName, Entries], spec: InputSpec) -> dict[SplitName, Part]:
-    """Decode the listed images of every split; each is its own source.
+def in_files(
+    root: Path, splits: Mapping[SplitName, Entries], spec: InputSpec, work: Path | None
+) -> dict[SplitName, Part]:
+    """Hash the listed images of every split, to be decoded when they are written; each is its own source.
+
+    Args:
+        root: the folder that their paths are relative to.
+        work: where an interrupted run goes on from.
 
     Raises:
-        DataError: a split is empty, a file is missing or damaged, or the pixels do not fit into memory.
+        DataError: a split is empty, or a file is missing.
     """
     for name, entries in splits.items():
         if not len(entries.labels):
             raise DataError(f"the split {name} has no images", do="take the files from the release")
-    files = existing([file for entries in splits.values() for file in entries.files])
-    _check_memory(len(files), spec)
-    return {
-        name: Part(decode_all(entries.files, spec, name), entries.labels, entries.bias, entries.ids, entries.ids)
-        for name, entries in splits.items()
-    }
+    files = [file for entries in splits.values() for file in entries.files]
+    existing(root, files)
+    pixels = Deferred(hash_files(root, files, work), np.arange(len(files)), spec)
+    parts, first = {}, 0
+    for name, entries in splits.items():
+        rows = np.arange(first, first + len(entries.labels))
+        parts[name] = Part(pixels[rows], entries.labels, entries.bias, entries.ids, entries.ids)
+        first += len(rows)
+    return parts
 
 
-def existing(files: list[Path]) -> list[Path]:
-    """Return the files; a DataError names those that are not there."""
-    if missing := [str(file) for file in files if not file.is_file()]:
+def existing(root: Path, files: Sequence[str]) -> Iterator[Path]:
+    """Yield the paths of files below a folder; a DataError names those that are not there."""
+    if missing := [str(root / file) for file in files if not (root / file).is_file()]:
         got = f"{len(missing):,} of {len(files):,} are not there: {_some(missing)}"
         raise DataError("source files are missing", got=got, do="unpack the whole archive of the release")
-    return files
-
-
-def _check_memory(count: int, spec: InputSpec) -> None:
-    machine = describe()
-    memory = machine.memory_limit_bytes or machine.memory_bytes
-    needed = count * spec.height_px * spec.width_px * spec.channels
-    if memory and needed > memory:
-        raise DataError(
-            f"{count:,} images of {spec.height_px} x {spec.width_px} pixels do not fit into memory",
-            got=f"{needed / 1e9:.1f} GB of pixels",
-            expected=f"at most the {memory / 1e9:.1f} GB of this machine",
-            do="set data.size_px to a smaller side, or take fewer classes or images",
-        )
+    return (root / file for file in files)
 
 
 def differences(split: str, counts: ArrayLike, released: Sequence[int], of: str) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bigstep.records import SplitName
 from data.findings import Finding
 from data.listing import Row
-from data.lookalikes import find, thumbnails
+from data.lookalikes import find
 
 MIN_IMAGES = 20  # of a class in train: fewer is hardly learnt
 SPECIAL = "=,"  # what verify.groups separates names with
@@ -73,10 +73,10 @@ def copy_findings(rows: Sequence[Row], sources_N: NDArray[np.int64]) -> Iterator
 
 
 def alike_findings(
-    rows: Sequence[Row], images_NHWC: NDArray[np.uint8], sources_N: NDArray[np.int64], held_out_N: NDArray[np.bool_]
+    rows: Sequence[Row], thumbs_NHWC: NDArray[np.uint8], sources_N: NDArray[np.int64], held_out_N: NDArray[np.bool_]
 ) -> Iterator[Finding]:
     """Warn of held-out pictures that look like one to train on without being equal to it."""
-    alike = [(a, b) for a, b in find(thumbnails(images_NHWC), held_out_N) if sources_N[a] != sources_N[b]]
+    alike = [(a, b) for a, b in find(thumbs_NHWC, held_out_N) if sources_N[a] != sources_N[b]]
     if alike:
         shown = [f"{rows[a].path} ~ {rows[b].path}" for a, b in alike]
         do = "look at some; if they show one scene, put each scene into one split"

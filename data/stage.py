@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bigstep.config import DataConfig
 from bigstep.groups import over_represented
-from bigstep.records import SPLIT_FIELDS, Images, ImagesInfo
+from bigstep.records import FILES, FILES_HEADER, SPLIT_FIELDS, Images, ImagesInfo, SplitName
+from bigstep.sealed import WORK
 from data.built import Built, Part
 from data.contact_sheet import draw
+from data.deferred import Deferred
 from data.plant import plant
 from data.rebalance import rebalance
+from data.writing import write
 
 log = logging.getLogger("bigstep.data")
 BUILDERS = {
@@ -35,6 +41,7 @@ BUILDERS = {
     "lff": "data.lff",
     "dfa": "data.dfa",
 }
+FROM_FILES = frozenset({"folder", "waterbirds", "celeba", "imagenet", "dfa"})  # decoded into the record, resumably
 
 
 def run(config: DataConfig, *, out: Path) -> Images:
@@ -42,17 +49,20 @@ def run(config: DataConfig, *, out: Path) -> Images:
 
     Args:
         config: the section `data` of the configuration.
-        out: an empty folder.
+        out: an empty folder, or what a killed call of the same configuration left of one.
 
     Raises:
         DataError: the source files are missing or cannot be used; the message names them.
     """
-    built: Built = importlib.import_module(BUILDERS[config.kind]).build(config)
+    builder = importlib.import_module(BUILDERS[config.kind])
+    built: Built = builder.build(config, out / WORK) if config.kind in FROM_FILES else builder.build(config)
     if config.rebalance:  # before planting, which would cross its attribute with the others
         built = rebalance(built, config.seed)
     if config.plant:
         built = plant(built, config.plant, config.seed)
     parts = built.parts if built.mixed else {**built.parts, "train": _mix(built.parts["train"], config.seed)}
+    seen = write(parts, out, judged=built.judge is not None)
+    judged = built.judge(seen) if built.judge and seen else []
     info = ImagesInfo(
         name=built.name,
         labels=built.labels,
@@ -60,15 +70,17 @@ def run(config: DataConfig, *, out: Path) -> Images:
         aligned={name: _aligned(built, column) for column, name in enumerate(built.attributes)},
         input=built.input,
         counts={name: len(part.labels) for name, part in parts.items()},
-        findings=built.findings,
+        findings=[*judged, *built.findings],
     )
     for name, part in parts.items():
-        for field in SPLIT_FIELDS:
+        for field in SPLIT_FIELDS[1:]:  # the first, the pixels, are written
             np.save(out / f"{name}.{field}.npy", getattr(part, field), allow_pickle=False)
+    _list_files(parts, out / FILES)
     for region, mask in (("core", built.core), ("spurious", built.spurious)):
         if mask is not None:
             np.save(out / f"test.{region}.npy", mask, allow_pickle=False)
-    draw(parts["train"].images, parts["train"].labels, out / "contact_sheet.png")
+    pixels = np.load(out / "train.images.npy", mmap_mode="r", allow_pickle=False)
+    draw(pixels, parts["train"].labels, out / "contact_sheet.png")
     images = Images.seal(out, info)
     log.info("%s", "\n".join([f"{info.name}: {sum(info.counts.values()):,} images", *info.findings]))
     return images
@@ -99,18 +111,21 @@ def describe(images: Images) -> str:
 
 
 def group_counts(images: Images) -> dict[str, dict[str, int | None]]:
-    """Count the images of every split by group; aligned and conflicting are None where no bias is known."""
+    """Count the images of every split by group; aligned and conflicting are None where no bias is known.
+
+    `smallest cell` is the smallest of label x attribute, each attribute by itself, the empty ones included: of the
+    crossing of many attributes nearly every cell is empty.
+    """
     found: dict[str, dict[str, int | None]] = {}
-    sizes = [len(names) for names in images.value_names().values()]
+    classes, *sizes = (len(names) for names in images.value_names().values())
     for name in images.info.counts:
         split = images.split(name)  # type: ignore[arg-type]  # the names of counts are the splits
-        cells = np.zeros(sizes, dtype=np.int64)
-        np.add.at(cells, (split.labels, *split.bias.T), 1)
+        cells = [_cells(split.labels, column, classes, size) for column, size in zip(split.bias.T, sizes, strict=True)]
         found[name] = {
             "images": len(split.labels),
             "aligned": None if split.aligned is None else int(split.aligned.sum()),
             "conflicting": None if split.aligned is None else int((~split.aligned).sum()),
-            "smallest cell": int(cells.min()),
+            "smallest cell": int(min(counts.min() for counts in cells or [_cells(split.labels, 0, classes, 1)])),
         }
     return found
 
@@ -122,6 +137,26 @@ def group_table(images: Images) -> str:
         images_, aligned, conflicting, smallest = ("-" if n is None else f"{n:,}" for n in counts.values())
         lines.append(f"{name:<18} {images_:>7} {aligned:>8} {conflicting:>12} {smallest:>14}")
     return "\n".join(lines)
+
+
+def _cells(
+    labels_N: NDArray[np.int64], values_N: NDArray[np.int64] | int, classes: int, values: int
+) -> NDArray[np.int64]:
+    return np.bincount(labels_N * values + values_N, minlength=classes * values)
+
+
+def _list_files(parts: Mapping[SplitName, Part], path: Path) -> None:
+    """Say which file each image was made from; nothing is written where images come from no files of their own."""
+    if not isinstance(parts["train"].images, Deferred):
+        return
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(FILES_HEADER)
+        for name, part in parts.items():
+            assert isinstance(part.images, Deferred)
+            sources = part.images.sources
+            for row, number in zip(part.images.rows, part.ids.tolist(), strict=True):
+                table.writerow([name, number, sources.paths[row], sources.sha256[row].tobytes().hex()])
 
 
 def _mix(part: Part, seed: int) -> Part:

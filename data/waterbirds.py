@@ -14,7 +14,7 @@ from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records import InputSpec
 from data.built import Built
-from data.released import Entries, Release, decoded, differences, find, read_table
+from data.released import Entries, Release, differences, find, in_files, read_table
 from data.sources import source_folder
 
 SIZE_PX = 224  # the side at which results are published
@@ -36,7 +36,7 @@ def files(config: DataConfig) -> list[Path]:
     return release(config).files()
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, work: Path | None = None) -> Built:
     """Read Waterbirds as released, with 5 % of train, drawn evenly from its four groups, as `validation_biased`."""
     found = release(config)
     size_px = config.size_px or SIZE_PX
@@ -50,7 +50,7 @@ def build(config: DataConfig) -> Built:
         labels=BIRDS,
         attributes={"place": PLACES},
         input=spec,
-        parts=decoded(found.carved(found.train.bias[:, 0], config.seed), spec),
+        parts=in_files(found.root, found.carved(found.train.bias[:, 0], config.seed), spec, work),
         findings=findings,
     )
 
@@ -67,7 +67,7 @@ def release(config: DataConfig) -> Release:
         raise DataError(f"{table.file} names a file outside its folder", got=astray[0], do="take the table as released")
     ids = table.numbers("img_id")
     entries = Entries(
-        files=[table.file.parent / name for name in names],
+        files=names,
         labels=table.codes("y", {"0": 0, "1": 1}),
         bias=table.codes("place", {"0": 0, "1": 1})[:, None],
         ids=ids,
@@ -75,4 +75,4 @@ def release(config: DataConfig) -> Release:
     splits = table.codes("split", {"0": 0, "1": 1, "2": 2})
     order = np.argsort(ids)
     train, validation, test = (entries.take(order[splits[order] == code]) for code in range(3))
-    return Release([table.file], train, validation, test)
+    return Release(table.file.parent, [table.file], train, validation, test)

@@ -2,10 +2,13 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from data.writing import write
 
 
 def write_mnist(folder, train_labels, test_labels):
@@ -43,6 +46,21 @@ def digest_of():
         return found.hexdigest()
 
     return digest
+
+
+@pytest.fixture(scope="session")
+def decoded(tmp_path_factory):
+    """Return a function that decodes a set's image files as the stage does, and returns the set with all in memory."""
+
+    def decode(built):
+        out = tmp_path_factory.mktemp("decoded")
+        seen = write(built.parts, out, judged=built.judge is not None)
+        findings = [*(built.judge(seen) if built.judge else []), *built.findings]
+        pixels = {name: np.load(out / f"{name}.images.npy", allow_pickle=False) for name in built.parts}
+        parts = {name: replace(part, images=pixels[name]) for name, part in built.parts.items()}
+        return replace(built, parts=parts, findings=findings, judge=None)
+
+    return decode
 
 
 @pytest.fixture(scope="session")

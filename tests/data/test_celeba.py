@@ -55,6 +55,11 @@ def config(root, **settings):
     return DataConfig.model_validate({"kind": "celeba", "path": str(root), "size_px": 6} | settings)
 
 
+@pytest.fixture
+def build(decoded):
+    return lambda config: decoded(celeba.build(config))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("celeba")
@@ -70,13 +75,13 @@ def own(request, tmp_path):
 
 
 @pytest.mark.parametrize("layout", FOLDERS)
-def test_every_layout_gives_the_same_pinned_bytes(layout, tmp_path, digest_of):
+def test_every_layout_gives_the_same_pinned_bytes(layout, tmp_path, digest_of, build):
     write(tmp_path, layout)
-    assert digest_of(celeba.build(config(tmp_path)))[:8] == PIXELS
+    assert digest_of(build(config(tmp_path)))[:8] == PIXELS
 
 
-def test_pictures_and_attributes_belong_together(root):
-    built = celeba.build(config(root))
+def test_pictures_and_attributes_belong_together(root, build):
+    built = build(config(root))
     assert built.labels == ["not Blond_Hair", "Blond_Hair"] and built.attributes == {"Male": ["no", "yes"]}
     for part in built.parts.values():
         assert part.images.shape == (len(part.ids), 6, 6, 3)
@@ -87,16 +92,16 @@ def test_pictures_and_attributes_belong_together(root):
     np.testing.assert_array_equal(2 * built.parts["test"].bias[:, 0] - 1, [row[2] for row in expected])
 
 
-def test_splits_are_those_of_the_partition_and_a_part_of_train_is_held_out(root):
-    parts = celeba.build(config(root)).parts
+def test_splits_are_those_of_the_partition_and_a_part_of_train_is_held_out(root, build):
+    parts = build(config(root)).parts
     assert parts["validation"].ids.tolist() == list(range(61, 76))
     assert parts["test"].ids.tolist() == list(range(76, 91))
     assert sorted([*parts["train"].ids, *parts["validation_biased"].ids]) == list(range(1, 61))
     assert np.bincount(parts["validation_biased"].labels).tolist() == [2, 1]  # 5 % of 40 and of 20
 
 
-def test_other_targets_and_several_biases_can_be_named(root):
-    built = celeba.build(config(root, variant="Young", bias=("Male", "Blond_Hair")))
+def test_other_targets_and_several_biases_can_be_named(root, build):
+    built = build(config(root, variant="Young", bias=("Male", "Blond_Hair")))
     test = built.parts["test"]
     assert built.labels == ["not Young", "Young"] and list(built.attributes) == ["Male", "Blond_Hair"]
     np.testing.assert_array_equal(2 * test.labels - 1, [values(n)[3] for n in test.ids])
@@ -104,8 +109,8 @@ def test_other_targets_and_several_biases_can_be_named(root):
     assert len(built.findings) == 1  # official counts are known for blond hair only
 
 
-def test_counts_that_are_not_those_of_the_release_are_findings(root):
-    note, train, validation, test = celeba.build(config(root)).findings
+def test_counts_that_are_not_those_of_the_release_are_findings(root, build):
+    note, train, validation, test = build(config(root)).findings
     assert "neither is unbiased" in note
     assert train == (
         "train: 20 / 20 / 14 / 6 images per Blond_Hair x Male, where the release has 71,629 / 66,874 / 22,880 / 1,387"
@@ -117,8 +122,8 @@ def test_the_official_counts_add_up():
     assert [sum(counts) for counts in celeba.COUNTS.values()] == [162770, 19867, 19962]
 
 
-def test_the_default_side_keeps_all_faces_in_memory(root):
-    assert celeba.build(config(root, size_px=None)).input.height_px == 64
+def test_the_default_side_keeps_all_faces_in_memory(root, build):
+    assert build(config(root, size_px=None)).input.height_px == 64
 
 
 def test_files_are_the_tables_and_every_picture(own):
@@ -127,16 +132,16 @@ def test_files_are_the_tables_and_every_picture(own):
 
 
 @pytest.mark.parametrize(("which", "name"), [(0, "list_attr_celeba"), (1, "list_eval_partition")])
-def test_a_missing_table_is_named_with_its_md5(own, which, name):
+def test_a_missing_table_is_named_with_its_md5(own, which, name, build):
     own[which].unlink()
     with pytest.raises(DataError, match=rf"(?s){name}\.csv or {name}\.txt.*md5 75e246fa.*d32c9cbf"):
-        celeba.build(config(own[3]))
+        build(config(own[3]))
 
 
-def test_missing_pictures_are_named(own):
+def test_missing_pictures_are_named(own, build):
     (own[2] / "000050.jpg").unlink()
     with pytest.raises(DataError, match=r"(?s)1 of \d+ are not there.*000050\.jpg"):
-        celeba.build(config(own[3]))
+        build(config(own[3]))
 
 
 @pytest.mark.parametrize(
@@ -150,39 +155,39 @@ def test_missing_pictures_are_named(own):
         (1, "000090.jpg", "000091.jpg", "2 pictures are in one only, 000090.jpg first"),
     ],
 )
-def test_wrong_tables_are_refused(own, which, old, new, message):
+def test_wrong_tables_are_refused(own, which, old, new, message, build):
     text = own[which].read_text()
     assert old in text
     own[which].write_text(text.replace(old, new, 1))
     with pytest.raises(DataError, match=message):
-        celeba.build(config(own[3]))
+        build(config(own[3]))
 
 
-def test_values_outside_are_named_by_line(own):
+def test_values_outside_are_named_by_line(own, build):
     attributes, partition, _, root = own
     lines = partition.read_text().splitlines()
     lines[-1] = lines[-1][:-1] + "3"
     partition.write_text("\n".join(lines))
     with pytest.raises(DataError, match=rf"line {len(lines)}: wrong value(?s:.*)partition = '3'"):
-        celeba.build(config(root))
+        build(config(root))
     lines[-1] = lines[-1][:-1] + "2"
     partition.write_text("\n".join(lines))
     lines = attributes.read_text().splitlines()
     lines[-1] = lines[-1].replace("-1", "0")
     attributes.write_text("\n".join(lines))
     with pytest.raises(DataError, match=rf"line {len(lines)}: wrong value(?s:.*)'0'(?s:.*)one of -1, 1"):
-        celeba.build(config(root, bias=("Male", "Young")))
+        build(config(root, bias=("Male", "Young")))
 
 
-def test_a_picture_listed_twice_in_the_partition_is_refused(own):
+def test_a_picture_listed_twice_in_the_partition_is_refused(own, build):
     lines = own[1].read_text().splitlines()
     own[1].write_text("\n".join([*lines, lines[-1]]))
     with pytest.raises(DataError, match="a picture twice"):
-        celeba.build(config(own[3]))
+        build(config(own[3]))
 
 
 @pytest.mark.parametrize("content", [b"", b"90\n", b"\xff\xfe\n\xff\xff\n"])
-def test_a_table_that_is_none_is_refused(own, content):
+def test_a_table_that_is_none_is_refused(own, content, build):
     own[0].write_bytes(content)
     with pytest.raises(DataError, match="list_attr_celeba"):
-        celeba.build(config(own[3]))
+        build(config(own[3]))

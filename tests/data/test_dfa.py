@@ -39,6 +39,11 @@ def config(root, **settings):
     return DataConfig.model_validate({"kind": "dfa", "path": str(root), "size_px": 5} | settings)
 
 
+@pytest.fixture
+def build(decoded):
+    return lambda config: decoded(dfa.build(config))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dfa")
@@ -47,9 +52,9 @@ def root(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("conflict", "place"), [("conflict", ""), ("conlict", ""), ("conflict", "dataset")])
-def test_both_spellings_and_places_give_the_same_pinned_bytes(conflict, place, tmp_path, digest_of):
+def test_both_spellings_and_places_give_the_same_pinned_bytes(conflict, place, tmp_path, digest_of, build):
     write(tmp_path / place, conflict=conflict)
-    assert digest_of(dfa.build(config(tmp_path)))[:8] == PIXELS
+    assert digest_of(build(config(tmp_path)))[:8] == PIXELS
 
 
 @pytest.mark.parametrize(
@@ -60,9 +65,9 @@ def test_both_spellings_and_places_give_the_same_pinned_bytes(conflict, place, t
         ("bffhq", {"conflicting": 0.005}, 2, "gender"),
     ],
 )
-def test_labels_and_bias_are_those_of_the_file_names(tmp_path, name, settings, classes, attribute):
+def test_labels_and_bias_are_those_of_the_file_names(tmp_path, name, settings, classes, attribute, build):
     write(tmp_path, name, f"{100 * settings.get('conflicting', 0.05):g}pct", classes=classes)
-    built = dfa.build(config(tmp_path, variant=name, **settings))
+    built = build(config(tmp_path, variant=name, **settings))
     assert len(built.labels) == classes and [len(values) for values in built.attributes.values()] == [classes]
     assert list(built.attributes) == [attribute]
     for part in built.parts.values():
@@ -79,8 +84,8 @@ def test_labels_and_bias_are_those_of_the_file_names(tmp_path, name, settings, c
     assert sorted(ids) == list(range(42 * classes + classes**2))
 
 
-def test_held_out_images_are_a_twentieth_of_every_label(root):
-    parts = dfa.build(config(root)).parts
+def test_held_out_images_are_a_twentieth_of_every_label(root, build):
+    parts = build(config(root)).parts
     assert np.bincount(parts["validation_biased"].labels).tolist() == [2] * 10
     conflicting = sum(
         int((parts[name].labels != parts[name].bias[:, 0]).sum()) for name in ("train", "validation_biased")
@@ -89,14 +94,14 @@ def test_held_out_images_are_a_twentieth_of_every_label(root):
 
 
 @pytest.mark.parametrize(("variant", "side"), [("cmnist", 28), ("cifar10c", 32), ("bffhq", 128)])
-def test_the_default_side_is_that_of_the_release(tmp_path, variant, side):
+def test_the_default_side_is_that_of_the_release(tmp_path, variant, side, build):
     classes = 2 if variant == "bffhq" else 10
     write(tmp_path, variant, classes=classes)
-    assert dfa.build(config(tmp_path, variant=variant, size_px=None)).input.width_px == side
+    assert build(config(tmp_path, variant=variant, size_px=None)).input.width_px == side
 
 
-def test_findings_count_validation_and_what_differs_from_the_release(root):
-    assert dfa.build(config(root)).findings == [
+def test_findings_count_validation_and_what_differs_from_the_release(root, build):
+    assert build(config(root)).findings == [
         "validation is as released: 10 aligned and 10 conflicting images",
         "train: 380 / 20 images aligned / conflicting, where the release has 52,551 / 2,449",
     ]
@@ -111,39 +116,39 @@ def test_files_are_all_images(root):
     assert sorted(dfa.files(config(root))) == sorted((root / "cmnist").rglob("*.png"))
 
 
-def test_a_ratio_that_is_not_there_lists_those_that_are(root):
+def test_a_ratio_that_is_not_there_lists_those_that_are(root, build):
     with pytest.raises(DataError, match=r"(?s)5pct, test.*expected: 1pct.*data\.conflicting"):
-        dfa.build(config(root, conflicting=0.01))
+        build(config(root, conflicting=0.01))
 
 
 @pytest.mark.parametrize("folder", ["align", "conflict", "valid"])
-def test_a_missing_folder_is_named(tmp_path, folder):
+def test_a_missing_folder_is_named(tmp_path, folder, build):
     (write(tmp_path) / "5pct" / folder).rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=rf"(?s)source files are missing.*{folder}.*Google Drive"):
-        dfa.build(config(tmp_path))
+        build(config(tmp_path))
 
 
-def test_a_set_that_is_not_there_is_named(root):
+def test_a_set_that_is_not_there_is_named(root, build):
     with pytest.raises(DataError, match=r"(?s)cmnist.*bffhq or dataset/bffhq"):
-        dfa.build(config(root, variant="bffhq"))
+        build(config(root, variant="bffhq"))
 
 
-def test_an_unknown_variant_is_refused(root):
+def test_an_unknown_variant_is_refused(root, build):
     with pytest.raises(ConfigError, match=r"(?s)'mnist'.*one of cmnist, cifar10c, bffhq"):
-        dfa.build(config(root, variant="mnist"))
+        build(config(root, variant="mnist"))
 
 
 @pytest.mark.parametrize(
     "name", ["digit.png", "3_4.png", "1_10_0.png", "1_0_10.png", "1_0_-1.png", "1_0_.png", "1_²_0.png"]
 )
-def test_a_file_name_without_label_and_bias_is_refused(tmp_path, name):
+def test_a_file_name_without_label_and_bias_is_refused(tmp_path, name, build):
     Image.new("RGB", (5, 5)).save(write(tmp_path) / "5pct" / "align" / "0" / name)
     with pytest.raises(DataError, match=r"(?s)says no label and bias.*<label below 10>_<bias below 10>"):
-        dfa.build(config(tmp_path))
+        build(config(tmp_path))
 
 
-def test_a_damaged_image_is_named(tmp_path):
+def test_a_damaged_image_is_named(tmp_path, build):
     damaged = write(tmp_path) / "test" / "0" / next((tmp_path / "cmnist" / "test" / "0").iterdir()).name
     damaged.write_bytes(b"")
     with pytest.raises(DataError, match=str(damaged)):
-        dfa.build(config(tmp_path))
+        build(config(tmp_path))

@@ -29,6 +29,11 @@ def config(root, **settings):
     return DataConfig.model_validate({"kind": "imagenet", "path": str(root), "size_px": 4} | settings)
 
 
+@pytest.fixture
+def build(decoded):
+    return lambda config: decoded(imagenet.build(config))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imagenet")
@@ -43,13 +48,13 @@ def own(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["", "imagenet", "ILSVRC/Data/CLS-LOC"])
-def test_every_place_gives_the_same_pinned_bytes(place, tmp_path, digest_of):
+def test_every_place_gives_the_same_pinned_bytes(place, tmp_path, digest_of, build):
     write(tmp_path, place)
-    assert digest_of(imagenet.build(config(tmp_path)))[:8] == PIXELS
+    assert digest_of(build(config(tmp_path)))[:8] == PIXELS
 
 
-def test_test_is_val_and_three_parts_of_train_share_no_picture(root):
-    built = imagenet.build(config(root))
+def test_test_is_val_and_three_parts_of_train_share_no_picture(root, build):
+    built = build(config(root))
     assert built.labels == CLASSES and built.attributes == {}
     counts = {name: np.bincount(part.labels, minlength=3).tolist() for name, part in built.parts.items()}
     assert counts == {"train": [36, 18, 8], "validation_biased": [2, 1, 1], "validation": [2, 1, 1], "test": VAL}
@@ -69,8 +74,8 @@ def test_the_record_has_no_aligned_images_and_its_table_can_be_counted(root, tmp
     assert "train" in stage.group_table(images)
 
 
-def test_counts_that_are_not_those_of_the_release_are_findings(root):
-    assert imagenet.build(config(root)).findings == [
+def test_counts_that_are_not_those_of_the_release_are_findings(root, build):
+    assert build(config(root)).findings == [
         "labels: 3 classes, where the release has 1,000",
         "train: 70 images, where the release has 1,281,167",
         "val: 9 images, where the release has 50,000",
@@ -85,37 +90,37 @@ def test_files_are_all_images_and_nothing_hidden(own):
 
 
 @pytest.mark.parametrize("missing", ["train", "val"])
-def test_a_missing_folder_is_named(own, missing):
+def test_a_missing_folder_is_named(own, missing, build):
     (own / missing).rename(own / "elsewhere")
     with pytest.raises(DataError, match=rf"(?s)elsewhere.*expected: {missing}.*ILSVRC2012_img_val\.tar"):
-        imagenet.build(config(own))
+        build(config(own))
 
 
-def test_val_without_class_folders_is_refused_with_the_remedy(own):
+def test_val_without_class_folders_is_refused_with_the_remedy(own, build):
     (own / "val" / "n02" / "n02_00.JPEG").rename(own / "val" / "ILSVRC2012_val_00000001.JPEG")
     with pytest.raises(DataError, match=r"(?s)1 images, ILSVRC2012_val_0.*move every image into the folder"):
-        imagenet.build(config(own))
+        build(config(own))
 
 
-def test_a_class_that_train_lacks_is_refused(own):
+def test_a_class_that_train_lacks_is_refused(own, build):
     (own / "val" / "n02").rename(own / "val" / "n03")
     with pytest.raises(DataError, match=r"(?s)val holds images that are in no class of train.*n03/n02_00"):
-        imagenet.build(config(own))
+        build(config(own))
 
 
-def test_empty_folders_are_refused(tmp_path):
+def test_empty_folders_are_refused(tmp_path, build):
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
     with pytest.raises(DataError, match="has no images"):
-        imagenet.build(config(tmp_path))
+        build(config(tmp_path))
 
 
-def test_a_damaged_image_is_named(own):
+def test_a_damaged_image_is_named(own, build):
     damaged = own / "train" / "n02" / "n02_03.JPEG"
     damaged.write_bytes(damaged.read_bytes()[:50])
     with pytest.raises(DataError, match=str(damaged)):
-        imagenet.build(config(own))
+        build(config(own))
 
 
-def test_the_default_side_is_224(own):
-    assert imagenet.build(config(own, size_px=None)).input.width_px == 224
+def test_the_default_side_is_224(own, build):
+    assert build(config(own, size_px=None)).input.width_px == 224

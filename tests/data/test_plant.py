@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bigstep.config import PlantConfig
 from bigstep.errors import DataError
 from bigstep.records import InputSpec
-from data import plant, scratch
+from data import blocks, plant
 from data.built import Built, Part
 
 SIZES = {"train": 90, "validation_biased": 30, "validation": 31, "test": 47}
@@ -184,17 +184,10 @@ def test_masks_stay_where_a_bias_is_no_matter_of_place(kind):
     assert built.spurious is None and built.core is core
 
 
-def test_memory_maps_stay_memory_maps_and_chunks_change_nothing(tmp_path, monkeypatch, digest_of):
-    given_ = make(channels=1)
-    expected = digest_of(planted(given_, "patch"))
-    parts = {}
-    for name, part in given_.parts.items():
-        np.save(tmp_path / f"{name}.npy", part.images)
-        parts[name] = replace(part, images=np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
-    monkeypatch.setattr(scratch, "CHUNK_BYTES", 1000)  # three images
-    built = planted(replace(given_, parts=parts), "patch")
-    assert digest_of(built) == expected
-    assert isinstance(built.parts["train"].images, np.memmap)
+def test_blocks_change_nothing(monkeypatch, digest_of):
+    expected = digest_of(planted(make(channels=1), "patch"))
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)  # two images
+    assert digest_of(planted(make(channels=1), "patch")) == expected
 
 
 def test_an_empty_split_stays_empty():
