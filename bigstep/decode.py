@@ -69,9 +69,10 @@ def open_image(content: bytes) -> Image.Image:
 def to_pixels(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
     """Decode what `open_image` has opened; arguments, result and errors as `decode`."""
     try:
-        upright = ImageOps.exif_transpose(image)
-        upright.info.pop("transparency", None)  # of a palette: left out like alpha, about which Pillow would warn
-        pixels = _eight_bits(upright).convert("RGB" if spec.channels == 3 else "L")
+        ImageOps.exif_transpose(image, in_place=True)  # which copies nothing if the image is upright
+        image.info.pop("transparency", None)  # of a palette: left out like alpha, about which Pillow would warn
+        pixels, mode = _eight_bits(image), "RGB" if spec.channels == 3 else "L"
+        pixels = pixels if pixels.mode == mode else pixels.convert(mode)
     except DataError:
         raise
     except Exception as error:  # Pillow raises many types while the pixels are read

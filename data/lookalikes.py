@@ -23,10 +23,9 @@ def thumbnails(images_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rows, columns = np.arange(ROWS) * height // ROWS, np.arange(COLUMNS) * width // COLUMNS
     size = np.multiply.outer(_lengths(rows, height), _lengths(columns, width))
     thumbs = np.empty((n, ROWS, COLUMNS, channels), dtype=np.uint8)
-    for start in range(0, n, 256):
-        block = images_NHWC[start : start + 256].astype(np.uint32)
-        sums = np.add.reduceat(np.add.reduceat(block, rows, axis=1), columns, axis=2)
-        thumbs[start : start + 256] = sums // size[..., None]
+    for row, (first, length) in enumerate(zip(rows, _lengths(rows, height), strict=True)):
+        sums = images_NHWC[:, first : first + length].sum(axis=1, dtype=np.uint32)  # half the time of reduceat
+        thumbs[:, row] = np.add.reduceat(sums, columns, axis=1) // size[row, :, None]
     return thumbs
 
 
