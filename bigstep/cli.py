@@ -94,9 +94,14 @@ def run(
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     run_dir: RunDir = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and write nothing")] = False,
+    check: Annotated[bool, typer.Option("--check", help="read large files of records again, every byte")] = False,
     as_json: Json = False,
 ) -> None:
     """Run all stages, and exit with the verdict: 0 passed, 1 failed, 3 cannot tell."""
+    if check:
+        from bigstep.store import Store
+
+        Store(_place(source, overrides, run_dir)[1]).forget_checks()
     _run(source, overrides, run_dir, "verify", dry_run=dry_run, as_json=as_json)
 
 
@@ -235,8 +240,7 @@ def _run(
 ) -> NoReturn:
     from bigstep import pipeline, progress, summary
 
-    config = configuration.load(source, overrides)
-    folder = run_dir or Path("runs") / config.name
+    config, folder = _place(source, overrides, run_dir)
     if dry_run:
         steps = pipeline.dry_run(config, folder, until)
         _print(summary.dry_run_json(steps) if as_json else summary.dry_run_text(steps))
@@ -253,6 +257,11 @@ def _run(
     outcome = summary.read(records, folder)
     _report(outcome, as_json=as_json)
     sys.exit(EXIT[outcome.outcome])
+
+
+def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[configuration.Config, Path]:
+    config = configuration.load(source, overrides)
+    return config, run_dir or Path("runs") / config.name
 
 
 @contextmanager

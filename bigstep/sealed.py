@@ -1,7 +1,8 @@
 """Folders of plain files that a manifest seals: written once, checked whenever they are read, never unpickled.
 
 A folder becomes a record when `seal` has written its `record.json` (what it says of itself) and, last of all,
-`manifest.json` (the SHA-256 of every file). Opening a record checks every hash.
+`manifest.json` (the SHA-256 of every file). Opening a record checks every hash. A file of LARGE_BYTES or more whose
+bytes were checked once is checked by size, time and inode from then on, as git's index does, until `forget_checks`.
 
 Clock readings and what is drawn for people (`UNDIGESTED`) are hashed against damage but left out of the digest, so
 that the same inputs give the same digest on every run.
@@ -14,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -26,6 +28,8 @@ from bigstep.errors import RecordError
 
 FORMAT = 1
 WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
+CHECKED = ".checked.json"  # in a record's folder, of no part of it: when the bytes of large files were last checked
+LARGE_BYTES = 2**30
 UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png"})
 REPAIR = "copy it again from where it came, or make it again with bigstep run CONFIG"
 
@@ -72,15 +76,17 @@ class Record(Generic[I]):
         shutil.rmtree(folder / WORK, ignore_errors=True)
         write_json(folder / "record.json", info.model_dump(mode="json"))
         names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-        files = {name: _entry(folder / name) for name in names if name != "manifest.json"}
+        stamps = {name: _stamp(folder / name) for name in names}  # before the bytes are read: who writes, changes them
+        files = {name: _entry(folder / name) for name in names if name not in ("manifest.json", CHECKED)}
         manifest = Manifest(format=FORMAT, kind=cls.kind, digest=_digest(cls.kind, files), files=files)
         flush(folder)
         write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+        _note_checks(folder, {name: _note(entry, stamps[name]) for name, entry in _large(files)})
         return cls(folder, manifest.digest, info)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Read a record and check it against its manifest.
+        """Read a record and check it against its manifest; see LARGE_BYTES for large files.
 
         Raises:
             RecordError: there is no record, its format is unknown, or a file is missing, altered or truncated.
@@ -90,8 +96,7 @@ class Record(Generic[I]):
             raise RecordError(f"{folder} holds another kind of record", got=manifest.kind, expected=cls.kind)
         if "record.json" not in manifest.files:
             raise RecordError(f"{folder / 'manifest.json'} does not list record.json", do=REPAIR)
-        for name, entry in manifest.files.items():
-            check_file(folder / name, entry)
+        _check_files(folder, manifest.files)
         try:
             info = cls.Info.model_validate_json((folder / "record.json").read_bytes())
         except ValidationError as error:
@@ -176,6 +181,49 @@ def check_file(path: Path, entry: FileEntry) -> None:
             expected=f"sha256 {entry.sha256}, {entry.bytes} bytes",
             do=REPAIR,
         )
+
+
+def forget_checks(folder: Path) -> None:
+    """Let every byte of a record be checked when it is opened next, of large files too."""
+    (folder / CHECKED).unlink(missing_ok=True)
+
+
+def _check_files(folder: Path, files: Mapping[str, FileEntry]) -> None:
+    noted = _noted_checks(folder)
+    large = [(name, entry) for name, entry in _large(files) if (folder / name).is_file()]
+    stamps = {name: _note(entry, _stamp(folder / name)) for name, entry in large}  # before the bytes are read
+    for name, entry in files.items():
+        if name not in stamps or noted.get(name) != stamps[name]:
+            check_file(folder / name, entry)
+    if stamps != noted:
+        _note_checks(folder, stamps)
+
+
+def _large(files: Mapping[str, FileEntry]) -> list[tuple[str, FileEntry]]:
+    return [(name, entry) for name, entry in files.items() if entry.bytes >= LARGE_BYTES]
+
+
+def _note(entry: FileEntry, stamp: tuple[int, int, int]) -> list[str | int]:
+    return [entry.sha256, *stamp]
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _noted_checks(folder: Path) -> dict[str, list[str | int]]:
+    try:
+        noted: dict[str, list[str | int]] = dict(json.loads((folder / CHECKED).read_bytes()))
+        return noted
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _note_checks(folder: Path, stamps: Mapping[str, list[str | int]]) -> None:
+    if stamps:
+        with suppress(OSError):  # somebody else's folder: then the bytes are checked every time
+            write_json(folder / CHECKED, stamps)
 
 
 def _entry(path: Path) -> FileEntry:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from bigstep.errors import BigstepError, ConfigError, RecordError
-from bigstep.sealed import Record, to_json
+from bigstep.sealed import Record, forget_checks, to_json
 
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
@@ -96,6 +96,11 @@ class Store:
         except RecordError as error:
             log.warning("%s\n  it is made again", error)
             return None
+
+    def forget_checks(self) -> None:
+        """Let every byte of every record be checked when it is opened next (see `bigstep.sealed`)."""
+        for folder in (self.folder / "records").glob("*"):
+            forget_checks(folder)
 
     def noted(self, key: str) -> str | None:
         """Return the digest of the record that was made under a key, be it damaged now or not."""

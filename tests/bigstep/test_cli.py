@@ -164,6 +164,19 @@ def test_stage_commands_name_their_record(bigstep, small_toml, small_run, stage)
     ]
 
 
+def test_check_reads_every_byte_of_large_files_again(bigstep, small_toml, run_copy, monkeypatch):
+    monkeypatch.setattr("bigstep.sealed.LARGE_BYTES", 1)
+    dry = ("run", small_toml, "--run-dir", run_copy, "--dry-run")
+    assert bigstep(*dry).out.count("reuse") == 5
+    victim = next((run_copy / "records").glob("images-*/test.images.npy"))
+    found, content = victim.stat(), bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(content)
+    os.utime(victim, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert bigstep(*dry).out.count("reuse") == 5
+    assert bigstep(*dry, "--check").out.split()[:3] == ["data", "run", "train"]
+
+
 def test_a_dry_run_lists_every_stage(bigstep, small_toml, small_run, tmp_path):
     ended = bigstep("run", small_toml, "--run-dir", small_run.folder, "--dry-run", "--json")
     steps = json.loads(ended.out)

@@ -1,6 +1,7 @@
 """Records: every changed byte is found, and named."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from bigstep import sealed
 from bigstep.errors import RecordError
 from bigstep.records import Bundle, Compact, Exported, Images, Verdict
-from bigstep.sealed import UNDIGESTED, Record, Value, read_manifest, sha256, to_json
+from bigstep.sealed import CHECKED, UNDIGESTED, Record, Value, forget_checks, read_manifest, sha256, to_json
 from bigstep.trained import Trained
 
 KINDS = {
@@ -232,3 +234,84 @@ def test_numbers_that_json_cannot_hold_are_refused(tmp_path):
 
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"loss": float("nan")})
+
+
+# ---- Large files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """Let files of 10 bytes or more be large, and return the names of the files that are hashed from here on."""
+    monkeypatch.setattr(sealed, "LARGE_BYTES", 10)
+    names, real = [], sealed.sha256
+
+    def counted(path):
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(sealed, "sha256", counted)
+    return names
+
+
+def flip_unseen(path):
+    """Change one bit of a file and leave its size, time and inode."""
+    found = path.stat()
+    flip(path)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_large_files_are_read_once_and_small_ones_always(tmp_path, hashed):
+    note = write_note(tmp_path / "note")
+    assert sorted(hashed) == ["a.npy", "b.txt", "measured.json", "record.json"]
+    hashed.clear()
+    assert Note.open(note.folder) == note
+    assert sorted(hashed) == ["b.txt", "measured.json"], "the others were hashed when they were sealed"
+    assert CHECKED not in read_manifest(note.folder).files
+    assert Note.seal(note.folder, note.info).digest == note.digest, "the note is no part of the record"
+
+
+def test_a_large_file_with_another_time_is_read_again_once(tmp_path, hashed):
+    note = write_note(tmp_path / "note")
+    os.utime(note.folder / "a.npy", ns=(0, 0))
+    hashed.clear()
+    Note.open(note.folder)
+    Note.open(note.folder)
+    assert hashed.count("a.npy") == 1
+    flip(note.folder / "a.npy")
+    os.utime(note.folder / "a.npy", ns=(0, 1))
+    with pytest.raises(RecordError, match=r"a\.npy was altered"):
+        Note.open(note.folder)
+
+
+def test_every_byte_is_checked_on_request_and_in_a_copy(tmp_path, hashed):
+    note = write_note(tmp_path / "note")
+    flip_unseen(note.folder / "a.npy")
+    assert Note.open(note.folder) == note, "which size, time and inode cannot tell"
+    copy = shutil.copytree(note.folder, tmp_path / "copy")
+    with pytest.raises(RecordError, match=r"a\.npy was altered"):
+        Note.open(copy)
+    forget_checks(note.folder)
+    with pytest.raises(RecordError, match=r"a\.npy was altered"):
+        Note.open(note.folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[1]", '{"a.npy": 3}', "\0"])
+def test_a_damaged_note_means_that_every_byte_is_checked(tmp_path, hashed, content):
+    note = write_note(tmp_path / "note")
+    (note.folder / CHECKED).write_text(content)
+    flip_unseen(note.folder / "a.npy")
+    with pytest.raises(RecordError, match=r"a\.npy was altered"):
+        Note.open(note.folder)
+
+
+def test_a_large_file_that_is_gone_is_missed(tmp_path, hashed):
+    note = write_note(tmp_path / "note")
+    (note.folder / "a.npy").unlink()
+    with pytest.raises(RecordError, match=r"a\.npy is missing"):
+        Note.open(note.folder)
+
+
+def test_no_note_is_written_where_no_file_is_large(tmp_path):
+    note = write_note(tmp_path / "note")
+    Note.open(note.folder)
+    assert not (note.folder / CHECKED).exists()
