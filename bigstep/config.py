@@ -198,6 +198,15 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
 
+    @model_validator(mode="after")
+    def _network_takes_the_pixels(self) -> Self:
+        if self.data.kind == "parity" and self.train.network == "cnn":
+            raise ValueError(
+                "data.kind = parity has 34 unrelated pixels in a row, which no convolution of 3x3 takes; "
+                "set train.network = mlp"
+            )
+        return self
+
 
 def digits() -> Config:
     """Return the preset of `make run`: coloured digits, the whole grid, five seeds."""
@@ -322,7 +331,8 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
         do = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
         return ConfigError(f"{source}: unknown key {key!r}", do=do)
     if first["type"] == "value_error":
-        return ConfigError(f"{source}: {key}: {str(first['msg']).removeprefix('Value error, ')}")
+        where = f"{source}: {key}" if key else source  # a rule about two sections has no key
+        return ConfigError(f"{where}: {str(first['msg']).removeprefix('Value error, ')}")
     expected = EXPECTED.get(first["type"], str(first["msg"]).removeprefix("Input should be "))
     if first["type"] == "string_pattern_mismatch":
         expected = next(text for name, text in PATTERNS.items() if name in path)

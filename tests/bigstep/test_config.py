@@ -186,6 +186,13 @@ def test_a_wrong_file_is_explained_by_name(tmp_path, content, says):
     assert says in str(caught.value) and "wrong.toml" in caught.value.what
 
 
+def test_convolutions_on_boolean_images_are_refused():
+    with pytest.raises(ConfigError) as caught:
+        load("digits", ["data.kind=parity", "train.network=cnn"])
+    assert str(caught.value).startswith("digits: data.kind = parity") and "train.network = mlp" in str(caught.value)
+    assert load("digits", ["data.kind=parity"]).train.network == "mlp"
+
+
 @pytest.mark.parametrize("source", ["nowhere.toml", "tinny", "."])
 def test_a_missing_file_names_the_presets(source):
     with pytest.raises(ConfigError, match="digits, tiny") as caught:
