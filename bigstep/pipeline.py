@@ -82,12 +82,16 @@ NAMES = tuple(stage.name for stage in STAGES)
 
 @dataclass(frozen=True)
 class Step:
-    """Say what a dry run found: `reuse`, `resume` or `run`. The key is empty where it rests on a stage still to run."""
+    """Say what a dry run found: `reuse`, `resume` or `run`. The keys are empty where it rests on a stage still to run.
+
+    `partial_key` names the folder in which the stage works.
+    """
 
     stage: str
     action: str
     record: str
     key: str
+    partial_key: str
 
 
 def run(config: Config, folder: Path, until: str = "verify") -> dict[str, Record[Any]]:
@@ -128,14 +132,14 @@ def dry_run(config: Config, folder: Path, until: str = "verify", device: str | N
     digests: dict[str, str] = {}
     steps = []
     for stage in STAGES[: NAMES.index(until) + 1]:
-        found, action, key = None, "run", ""
+        found, action, key, partial_key = None, "run", "", ""
         if all(name in digests for name in stage.reads):
-            key = _key(stage, config, digests, device)
+            key, partial_key = _keys(stage, config, digests, device)
             found, noted = store.find(stage.makes, key), store.noted(key)
-            begun = (folder / "partial" / f"{stage.name}-{key[:SHORT]}").is_dir()
+            begun = (folder / "partial" / f"{stage.name}-{partial_key[:SHORT]}").is_dir()
             action = "reuse" if found else "resume" if begun and stage.resumes else "run"
             digests |= {stage.name: noted} if noted else {}
-        steps.append(Step(stage.name, action, found.folder.name if found else "", key))
+        steps.append(Step(stage.name, action, found.folder.name if found else "", key, partial_key))
     return steps
 
 
@@ -185,13 +189,13 @@ def _run_stages(
 def _run_stage(
     store: Store, stage: Stage, config: Config, records: dict[str, Record[Any]], device: str
 ) -> tuple[Record[Any], Literal["reused", "ran"]]:
-    key = _key(stage, config, {name: record.digest for name, record in records.items()}, device)
+    key, partial_key = _keys(stage, config, {name: record.digest for name, record in records.items()}, device)
     found = store.find(stage.makes, key)
     if found:
         log.info("%s: unchanged", stage.name)
         return found, "reused"
     log.info("%s: running", stage.name)
-    out = store.partial(stage.name, key)
+    out = store.partial(stage.name, partial_key)
     if not stage.resumes:
         shutil.rmtree(out)
         out.mkdir()
@@ -203,18 +207,22 @@ def _run_stage(
     return store.publish(made, key), "ran"
 
 
-def _key(stage: Stage, config: Config, digests: dict[str, str], device: str) -> str:
-    return make_key(
-        {
-            "stage": stage.name,
-            "config": getattr(config, stage.name).model_dump(mode="json"),
-            "inputs": {name: digests[name] for name in stage.reads},
-            "code": code_digest((*stage.code, *SHARED)),
-            "sources": _sources(stage, config),
-            "versions": versions(stage.packages),
-            "device": device if stage.on_device else None,
-        }
-    )
+def _keys(stage: Stage, config: Config, digests: dict[str, str], device: str) -> tuple[str, str]:
+    """Return the key of a stage's record, and that of the folder in which it works.
+
+    They differ for the images: when one of a million files was mended, the others need not be decoded again, and the
+    stage itself sees to it that what it finds there was made from the present files.
+    """
+    decides = {
+        "stage": stage.name,
+        "config": getattr(config, stage.name).model_dump(mode="json"),
+        "inputs": {name: digests[name] for name in stage.reads},
+        "code": code_digest((*stage.code, *SHARED)),
+        "sources": _sources(stage, config),
+        "versions": versions(stage.packages),
+        "device": device if stage.on_device else None,
+    }
+    return make_key(decides), make_key(decides if stage.reads else {**decides, "sources": None})
 
 
 def _sources(stage: Stage, config: Config) -> Any:

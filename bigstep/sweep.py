@@ -73,7 +73,7 @@ def find(folder: Path) -> list[Leftover]:
     devices = DEVICES if config.device == "auto" else (config.device,)
     steps = [step for device in devices for step in pipeline.dry_run(config, folder, device=device)]
     records = {step.record for step in steps if step.record} | _made_from(folder / "bundle")
-    goes_on = {f"{step.stage}-{step.key[:SHORT]}" for step in steps if step.action == "resume"}
+    goes_on = {f"{step.stage}-{step.partial_key[:SHORT]}" for step in steps if step.action == "resume"}
     found = [*_unused(folder, records), *_unfinished(folder, goes_on)]
     return sorted(found, key=lambda leftover: leftover.path)
 

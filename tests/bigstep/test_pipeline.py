@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from bigstep import pipeline
 from bigstep.config import Config, load
-from bigstep.errors import ConfigError, TrainError
+from bigstep.errors import ConfigError, DataError, TrainError
 from bigstep.store import Store
 from bigstep.trained import Trained
+from data import deferred
 
 ROOT = Path(pipeline.__file__).parents[1]
 PACKAGES = ("bigstep", "data", "train", "compress", "export", "serve", "verify")
@@ -129,7 +131,7 @@ def test_what_a_killed_training_left_is_resumed(small_config, small_run, run_cop
     """The key leads to the same unfinished folder, and only training goes on from one."""
     pipeline.run(small_config, run_copy, until="data")
     config = changed(small_config, train={"stop_loss": 0.2}, verify={"margin": 0.5})
-    key = pipeline._key(pipeline.STAGES[1], config, {"data": small_run.records["data"].digest}, "cpu")
+    _, key = pipeline._keys(pipeline.STAGES[1], config, {"data": small_run.records["data"].digest}, "cpu")
     Store(run_copy).partial("train", key)
     assert actions(config, run_copy) == {
         "data": "reuse",
@@ -138,6 +140,29 @@ def test_what_a_killed_training_left_is_resumed(small_config, small_run, run_cop
         "export": "run",
         "verify": "run",
     }
+
+
+def test_when_a_source_file_is_mended_the_others_are_not_decoded_again(small_config, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, size=(8, 8, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40])
+    monkeypatch.setattr("data.blocks.BLOCK_BYTES", 1)
+    photos = {"kind": "folder", "path": str(tmp_path / "photos"), "size_px": 8}
+    config = changed(small_config, data=photos)
+    with pytest.raises(DataError, match=r"dog/39\.png"):
+        pipeline.run(config, tmp_path / "run", until="data")
+    path.write_bytes(whole)
+    assert actions(config, tmp_path / "run", until="data") == {"data": "resume"}
+    read, names = deferred.read_picture, []
+    monkeypatch.setattr(deferred, "read_picture", lambda file, spec: names.append(file.name) or read(file, spec))
+    again = pipeline.run(config, tmp_path / "run", until="data")["data"]
+    assert names == ["39.png"]
+    assert again.digest == pipeline.run(config, tmp_path / "other", until="data")["data"].digest
+    assert not list((tmp_path / "run" / "partial").iterdir())
 
 
 def test_one_flipped_byte_in_every_record_and_all_are_made_again_the_same(
