@@ -200,9 +200,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _network_takes_the_pixels(self) -> Self:
-        if self.data.kind == "parity" and self.train.network == "cnn":
+        if self.data.kind == "parity" and self.train.network in ("cnn", *FAMILIES):
             raise ValueError(
-                "data.kind = parity has 34 unrelated pixels in a row, which no convolution of 3x3 takes; "
+                "data.kind = parity has 34 unrelated pixels in a row, and no neighbours for convolutions or patches; "
                 "set train.network = mlp"
             )
         return self

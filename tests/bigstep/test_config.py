@@ -186,9 +186,10 @@ def test_a_wrong_file_is_explained_by_name(tmp_path, content, says):
     assert says in str(caught.value) and "wrong.toml" in caught.value.what
 
 
-def test_convolutions_on_boolean_images_are_refused():
+@pytest.mark.parametrize("network", ["cnn", "resnet18"])
+def test_convolutions_on_boolean_images_are_refused(network):
     with pytest.raises(ConfigError) as caught:
-        load("digits", ["data.kind=parity", "train.network=cnn"])
+        load("digits", ["data.kind=parity", f"train.network={network}"])
     assert str(caught.value).startswith("digits: data.kind = parity") and "train.network = mlp" in str(caught.value)
     assert load("digits", ["data.kind=parity"]).train.network == "mlp"
 

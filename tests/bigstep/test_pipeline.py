@@ -314,7 +314,7 @@ def test_a_gpu_that_is_not_there(monkeypatch):
 
 def key(stage, config=None, inputs="d", device="cpu"):
     stage = pipeline.STAGES[pipeline.NAMES.index(stage)]
-    return pipeline._key(stage, config or Config(), dict.fromkeys(pipeline.NAMES, inputs), device)
+    return pipeline._keys(stage, config or Config(), dict.fromkeys(pipeline.NAMES, inputs), device)[0]
 
 
 def test_what_a_key_depends_on(monkeypatch):
