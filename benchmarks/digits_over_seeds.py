@@ -120,21 +120,27 @@ def table(rows):
     return "\n".join(lines)
 
 
+def warmed(point):
+    return point["recipe"]["warmup_steps"] > 0
+
+
 def rates(rows):
     """Write the map, averaged over data seeds, as Markdown."""
     lines = [
         "| rate | data seeds at which every training seed fitted | conflicting, % | prunability | score |",
         "| ---: | ---: | ---: | ---: | ---: |",
     ]
-    for points in zip(*(row["map"] for row in rows), strict=True):
+    tried = sorted({point["recipe"]["rate"] for row in rows for point in row["map"]})
+    for rate in tried:
+        points = [p for row in rows for p in row["map"] if p["recipe"]["rate"] == rate and not warmed(p)]
         usable = [p for p in points if p["score"] is not None]
         cells = ["-", "-", "-"]
         if usable:
             cells = [percent(usable, lambda p: p["conflicting"])]
             cells += [f"{statistics.mean(p[key] for p in usable):.3f}" for key in ("prunability", "score")]
-        chosen = sum(row["rate"] == points[0]["rate"] for row in rows)
+        chosen = sum(row["rate"] == rate for row in rows)
         mark = f" (chosen {chosen} times)" if chosen else ""
-        lines.append(f"| {points[0]['rate']:g}{mark} | {len(usable)} of {len(rows)} | {' | '.join(cells)} |")
+        lines.append(f"| {rate:g}{mark} | {len(usable)} of {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -98,16 +98,28 @@ class TrainConfig(Section):
         None, description="file of pretrained weights to start from, .safetensors, .pt or .pth; default: none"
     )
     batch_size: Count = Field(16, description="images per step")
+    augmentation: Literal["none", "flip", "flip-shift"] = Field(
+        "none", description="mirror training images at random; flip-shift also moves them by up to an eighth"
+    )
     min_rate: Positive = Field(0.01, description="smallest learning rate of the logarithmic grid")
     max_rate: Positive = Field(1.0, description="largest learning rate of the grid; it should diverge")
     num_rates: Count = Field(9, description="number of rates in the grid")
-    num_seeds: Count = Field(5, description="runs per rate, with seeds 0, 1, ...")
+    num_seeds: Count = Field(5, description="most runs of one rate in the search, and all of them on the map")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="momentum of SGD; 0 is the reference")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L2: adds weight_decay * w to the gradient")
+    l1: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L1: adds l1 * sign(w) to the gradient")
+    warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises linearly from 0")
     stop_loss: Positive = Field(0.005, description="stop a run when its mean cross entropy on train is at most this")
-    max_steps: Count = Field(6000, description="step budget of one run of the grid")
+    max_steps: Count = Field(6000, description="step budget of one training; the search takes at most four times that")
     baseline_max_steps: Count = Field(20000, description="step budget of one run of a baseline")
-    robust_weight: Fraction = Field(
-        0.5, description="weight of conflicting accuracy in the score; prunability has the rest"
+    priority: Literal["robust", "small", "balanced"] = Field(
+        "balanced", description="what the rate is chosen for: robust weighs robustness 0.8, small 0.2, balanced 0.5"
     )
+    bias_labels: bool = Field(
+        True,
+        description="choose by the bias labels of validation, if there are any; false: by other signals",
+    )
+    baselines: bool = Field(True, description="train conventional recipes as well, to compare with")
     store_mb: Count = Field(256, description="how many megabytes of trial weights to keep")
 
     @model_validator(mode="after")
@@ -125,6 +137,11 @@ class TrainConfig(Section):
         if self.baseline_max_steps < self.max_steps:
             raise ValueError("baseline_max_steps must be at least max_steps: baselines get no smaller budget")
         return self
+
+    @property
+    def robust_weight(self) -> float:
+        """Return the weight of robustness in the score; being small has the rest."""
+        return {"robust": 0.8, "small": 0.2, "balanced": 0.5}[self.priority]
 
     @property
     def rates(self) -> list[float]:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from bigstep.records import Architecture
 from bigstep.sealed import Record, Value
 
-Status = Literal["fitted", "unfitted", "diverged", "collapsed"]
+# `stopped` and `stuck` are short trials that the search did not finish: their loss was still falling, or no longer.
+Status = Literal["fitted", "unfitted", "diverged", "collapsed", "stopped", "stuck"]
 
 
 class Recipe(Value):
@@ -33,9 +34,24 @@ class Recipe(Value):
         return "-".join([self.optimizer, f"{self.rate:g}", *(f"{k}{v:g}" for k, v in marks.items() if v)])
 
 
+class Signals(Value):
+    """Say what a network shows without any bias label, on images with the distribution of training; 0 to 1 each.
+
+    `prunability` and `sparsity` (share of the activations before the head that are 0) tell of a small network;
+    `separation` (R2 of the classes before the head) and `concentration` (Gini coefficient of the losses of training
+    images after the first epoch) of one that does not treat all images alike.
+    """
+
+    prunability: float
+    sparsity: float
+    separation: float
+    concentration: float
+
+
 class Trial(Value):
     """Report one training run. Accuracies are fractions on `validation`; None where the run has no finite weights.
 
+    Where the rate is chosen without bias labels, nothing is measured on `validation`, which may be unbiased.
     `prunability` is the area under unbiased accuracy over pruned fraction, divided by the unpruned accuracy.
     """
 
@@ -51,19 +67,25 @@ class Trial(Value):
     prunability: float | None = None
     biased_accuracy: float | None = None
     biased_loss: float | None = None
+    signals: Signals | None = None
     stored: bool = False
 
 
 class RatePoint(Value):
-    """Summarise one rate of the map over its seeds; `score` is None unless every seed fitted."""
+    """Summarise one rate of the map over its seeds; without averages and score unless every seed fitted."""
 
-    rate: float
+    recipe: Recipe
     statuses: list[Status]
-    unbiased: float | None
-    aligned: float | None
-    conflicting: float | None
-    prunability: float | None
-    score: float | None
+    unbiased: float | None = None
+    aligned: float | None = None
+    conflicting: float | None = None
+    prunability: float | None = None
+    score: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Return the learning rate."""
+        return self.recipe.rate
 
 
 class Baseline(Value):
@@ -75,13 +97,20 @@ class Baseline(Value):
 
 
 class TrainedInfo(Value):
-    """Hold the learning-rate map, what was chosen from it, and the settings that fine-tuning needs again."""
+    """Hold the rates that were tried, what was chosen, and the settings that fine-tuning needs again.
+
+    `search` says in sentences how the rate was found; `spent` is what all its trials took, in trainings' worth of
+    steps. `rule` says what the score rests on: bias labels of validation, or signals that need none.
+    """
 
     architecture: Architecture
     batch_size: int
     stop_loss: float
     chosen: str
     why: str
+    rule: Literal["groups", "label-free"]
+    search: list[str]
+    spent: float
     at_edge: bool
     map: list[RatePoint]
     trials: list[Trial]

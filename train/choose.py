@@ -1,21 +1,34 @@
-"""From trials to one learning rate: the map, the choice, and the conventional choices it is compared with.
+"""From trials to one learning rate: scores, the map, the choice, and the conventional choices it is compared with.
 
-score = w * conflicting accuracy + (1 - w) * prunability, on `validation`, averaged over seeds, among the rates at which
-every seed fitted. Robustness and prunability are what a large rate is said to improve together (Barsbey et al. 2025,
-arXiv:2507.17748, abstract); how to weigh them is ours. Where no bias attribute is known, the accuracy on all images
-stands in for conflicting accuracy, and the sentence that explains the choice says so.
+With bias labels in `validation`, and w from `train.priority`:
+
+    score = w * conflicting accuracy + (1 - w) * prunability                                     on `validation`
+
+Robustness and prunability are what a large rate is said to improve together (Barsbey et al. 2025, arXiv:2507.17748,
+abstract); how to weigh them is ours. Without bias labels, on images with the distribution of training,
+
+    score = w * mean(loss concentration, class separation, agreement) + (1 - w) * mean(prunability, sparsity)
+
+which are the quantities that the same paper sees rise with the rate. That they stand in for robustness is a conjecture,
+put to the test in `benchmarks/choosing.py`. A score is averaged over seeds; a rate of which one seed did not fit is
+out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bigstep.errors import TrainError
 from bigstep.trained import Baseline, RatePoint, Recipe, Trial
+from train.label_free import agreement
 
+Score = Callable[[Sequence[Trial]], float | None]
 CONVENTIONAL = {
     "sgd-0.01": Recipe(optimizer="sgd", rate=0.01),
     "sgd-0.05-momentum-0.9": Recipe(optimizer="sgd", rate=0.05, momentum=0.9),
@@ -32,14 +45,50 @@ class Choice:
     at_edge: bool
 
 
-def rate_map(trials: Sequence[Trial], robust_weight: float) -> list[RatePoint]:
-    """Average the trials of each rate over their seeds; a rate with a seed that did not fit has no averages."""
-    rates = sorted({t.recipe.rate for t in trials})
-    return [_point(rate, [t for t in trials if t.recipe.rate == rate], robust_weight) for rate in rates]
+def by_groups(robust_weight: float) -> Score:
+    """Return the score that rests on bias labels; None where a trial was not measured by group."""
+
+    def score(trials: Sequence[Trial]) -> float | None:
+        pairs = [(t.conflicting, t.prunability) for t in trials]
+        known = [(c, p) for c, p in pairs if c is not None and p is not None]
+        return _weighed(robust_weight, *np.mean(known, axis=0)) if len(known) == len(pairs) else None
+
+    return score
 
 
-def choose(points: Sequence[RatePoint], trials: Sequence[Trial], robust_weight: float) -> Choice:
-    """Choose the rate with the highest score, and its seed with the highest score.
+def label_free(robust_weight: float, logits: Callable[[str], NDArray[Any]]) -> Score:
+    """Return the score that needs no bias label; None where a trial has no signals.
+
+    Args:
+        logits: returns the logits of a trial on `validation_biased`, (N, K). Agreement is the share of images to which
+            two seeds give the same class, averaged over pairs; with a single seed it is left out.
+    """
+
+    def score(trials: Sequence[Trial]) -> float | None:
+        signals = [t.signals for t in trials]
+        known = [s for s in signals if s is not None]
+        if len(known) < len(signals):
+            return None
+        found = [logits(t.name) for t in trials] if len(trials) > 1 else []
+        agree = [_mean(agreement(a, b) for a, b in combinations(found, 2))] if found else []
+        robust = [_mean(s.concentration for s in known), _mean(s.separation for s in known), *agree]
+        return _weighed(robust_weight, _mean(robust), _mean((s.prunability + s.sparsity) / 2 for s in known))
+
+    return score
+
+
+def rate_map(trials: Sequence[Trial], score: Score) -> list[RatePoint]:
+    """Average the trials of each recipe over their seeds, smallest rate first; see `RatePoint` for what is left out."""
+    recipes = sorted({t.recipe for t in trials}, key=lambda r: (r.rate, r.warmup_steps))
+    return [_point(recipe, [t for t in trials if t.recipe == recipe], score) for recipe in recipes]
+
+
+def choose(points: Sequence[RatePoint], trials: Sequence[Trial], score: Score, rule: str) -> Choice:
+    """Choose the recipe with the highest score among those with the most seeds, and its seed with the highest score.
+
+    Args:
+        points: the map of these trials.
+        rule: the score in words, with {score}, {conflicting} and so on for the numbers of a point.
 
     Raises:
         TrainError: there is no rate at which every seed fitted.
@@ -47,10 +96,12 @@ def choose(points: Sequence[RatePoint], trials: Sequence[Trial], robust_weight: 
     usable = [p for p in points if p.score is not None]
     if not usable:
         raise TrainError("no learning rate can be chosen", got=_statuses(points), **_advice(points))
-    best = max(usable, key=lambda p: (p.score or 0.0, -p.rate))
-    trial = max((t for t in trials if t.recipe.rate == best.rate), key=lambda t: _score(t, robust_weight))
+    seeds = max(len(p.statuses) for p in usable)
+    finalists = [p for p in usable if len(p.statuses) == seeds]
+    best = max(finalists, key=lambda p: (p.score or 0.0, -p.rate))
+    trial = max((t for t in trials if t.recipe == best.recipe), key=lambda t: score([t]) or 0.0)
     at_edge = len(points) > 1 and best.rate in (points[0].rate, points[-1].rate)
-    return Choice(trial.name, _why(best, usable, points, robust_weight), at_edge)
+    return Choice(trial.name, _why(best, finalists, points, rule), at_edge)
 
 
 def baselines(grid_trials: Sequence[Trial], conventional: Mapping[str, Sequence[Trial]]) -> list[Baseline]:
@@ -58,12 +109,8 @@ def baselines(grid_trials: Sequence[Trial], conventional: Mapping[str, Sequence[
 
     Ties in accuracy go to the lower cross entropy.
     """
-    rates = sorted({t.recipe.rate for t in grid_trials})
-    fitted = [[t for t in grid_trials if t.recipe.rate == rate] for rate in rates]
-    fitted = [group for group in fitted if all(t.status == "fitted" for t in group)]
-    group = max(fitted, key=lambda group: tuple(np.mean([_biased(t) for t in group], axis=0)), default=[])
     why = "the rate of the grid with the best accuracy on validation images biased like training"
-    found = [_baseline("biased-validation", group, why)]
+    found = [_baseline("biased-validation", [t for t in grid_trials if t.status == "fitted"], why)]
     for name, trials in conventional.items():
         found.append(_baseline(name, [t for t in trials if t.status == "fitted"], "a common default"))
     return found
@@ -79,46 +126,36 @@ def _biased(trial: Trial) -> tuple[float, float]:
     return trial.biased_accuracy, -trial.biased_loss
 
 
-def _point(rate: float, trials: Sequence[Trial], robust_weight: float) -> RatePoint:
+def _point(recipe: Recipe, trials: Sequence[Trial], score: Score) -> RatePoint:
     statuses = [t.status for t in trials]
     if any(s != "fitted" for s in statuses):
-        nothing = dict.fromkeys(("unbiased", "aligned", "conflicting", "prunability", "score"))
-        return RatePoint(rate=rate, statuses=statuses, **nothing)
+        return RatePoint(recipe=recipe, statuses=statuses)
 
     def mean(name: str) -> float | None:
         values = [getattr(t, name) for t in trials]
         return None if None in values else float(np.mean(values))
 
-    return RatePoint(
-        rate=rate,
-        statuses=statuses,
-        unbiased=mean("unbiased"),
-        aligned=mean("aligned"),
-        conflicting=mean("conflicting"),
-        prunability=mean("prunability"),
-        score=float(np.mean([_score(t, robust_weight) for t in trials])),
-    )
+    means = {name: mean(name) for name in ("unbiased", "aligned", "conflicting", "prunability")}
+    return RatePoint(recipe=recipe, statuses=statuses, **means, score=score(trials))
 
 
-def _score(trial: Trial, robust_weight: float) -> float:
-    accuracy = trial.unbiased if trial.conflicting is None else trial.conflicting
-    assert accuracy is not None and trial.prunability is not None
-    return robust_weight * accuracy + (1 - robust_weight) * trial.prunability
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
-def _why(best: RatePoint, usable: Sequence[RatePoint], points: Sequence[RatePoint], weight: float) -> str:
-    known = best.conflicting is not None
-    accuracy = f"conflicting accuracy {best.conflicting:.3f}" if known else f"accuracy {best.unbiased:.3f}"
-    text = (
-        f"Rate {best.rate:g} has the highest score, {best.score:.3f} = {weight:g} x {accuracy}"
-        f" + {1 - weight:g} x prunability {best.prunability:.3f}, of the {len(usable)} rates"
-        f" at which every seed fitted (of {len(points)} tried)."
-    )
-    if not known:
-        text += " No bias attribute is known, so robustness had no part in the choice."
-    beyond = [p for p in points if p.rate > best.rate and p.score is None]
+def _weighed(robust_weight: float, robust: float, small: float) -> float:
+    return float(robust_weight * robust + (1 - robust_weight) * small)
+
+
+def _why(best: RatePoint, finalists: Sequence[RatePoint], points: Sequence[RatePoint], rule: str) -> str:
+    warm = f" with {best.recipe.warmup_steps} steps of warm-up" if best.recipe.warmup_steps else ""
+    numbers = {name: value for name, value in best.model_dump().items() if isinstance(value, float)}
+    seeds = len(best.statuses)
+    of = f"of {len(finalists)} rates that fitted with {seeds} seed{'s' * (seeds > 1)} each"
+    text = f"Rate {best.rate:g}{warm} has the highest score, {rule.format(**numbers)}, {of}."
+    beyond = [p for p in points if p.rate > best.rate and set(p.statuses) & {"diverged", "collapsed", "unfitted"}]
     if beyond:
-        text += f" At {beyond[0].rate:g} and above not every seed fits: the usable band ends there."
+        text += f" At {beyond[0].rate:g} not every seed fits: the usable band ends there."
     return text
 
 

@@ -3,82 +3,179 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError
 from bigstep.records import Architecture, Images
-from bigstep.sealed import write_json
+from bigstep.sealed import WORK, write_json
 from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
 from train import choose, networks, own, pretrained, step
+from train.search import Axis, Search
 from train.trial import Bench, Job
 from train.workers import run_trials
 
 log = logging.getLogger("bigstep.train")
 rivals_log = logging.getLogger("bigstep.train.baselines")
 PROBES = 16
+PIXEL_CHUNK = 1024  # images
 USUAL_WIDTHS = {"mlp": ("hidden", (256, 256, 256)), "cnn": ("conv", (32, 64, 128))}  # by family: names, sizes
+RULES = {  # the score in words, by whether it rests on bias labels
+    True: "{score:.3f}, from conflicting accuracy {conflicting:.3f} and prunability {prunability:.3f}",
+    False: "{score:.3f}, from signals that need no bias label",
+}
 
 
 def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Trained:
-    """Train every rate and baseline over every seed, draw the map and choose.
+    """Search for the learning rate, choose, and train the baselines.
 
     Args:
         config: the section `train` of the configuration.
-        images: training, `validation_biased` and `validation` are read; test is not.
+        images: `train`, `validation_biased` and, where bias labels decide, `validation` are read; test is not.
         device: `cpu` or `cuda`.
         out: the folder to fill; what an interrupted run left there is used.
 
     Raises:
         TrainError: there is no rate at which every seed fitted.
     """
-    architecture = describe(config, images)
-    _try_out(config, architecture)
-    bench = Bench(
-        images,
-        architecture,
-        config.batch_size,
-        config.stop_loss,
-        device,
-        out,
-        pretrained=Path(config.weights) if config.weights else None,
-    )
-    seeds = range(config.num_seeds)
-    grid_jobs = [j for rate in config.rates for j in _jobs(Recipe(optimizer="sgd", rate=rate), seeds, config)]
-    trials = _run_all(bench, grid_jobs, log)
-    points = choose.rate_map(list(trials.values()), config.robust_weight)
-    choice = choose.choose(points, list(trials.values()), config.robust_weight)
-    unfitted = [j for j in grid_jobs if trials[j.name].status == "unfitted"]
-    conventional = {name: _jobs(recipe, seeds, config) for name, recipe in choose.CONVENTIONAL.items()}
-    rivals = [j for jobs in conventional.values() for j in jobs if j.name not in trials]
-    rivals = [replace(j, max_steps=config.baseline_max_steps) for j in rivals]
-    if config.baseline_max_steps > config.max_steps:
-        rivals += [replace(j, name=f"{j.name}-long", max_steps=config.baseline_max_steps) for j in unfitted]
-    trials |= _run_all(bench, rivals, rivals_log)
-
-    def longest(jobs: Sequence[Job]) -> list[Trial]:
-        return [trials.get(f"{j.name}-long", trials[j.name]) for j in jobs]
-
-    baselines = choose.baselines(longest(grid_jobs), {name: longest(jobs) for name, jobs in conventional.items()})
-    stored = _keep(bench, [trials[name] for name in sorted(trials)], choice.trial, baselines, config.store_mb)
-    _save_probe(bench, choice.trial)
+    bench = make_bench(config, images, device, out)
+    score = score_of(config, bench)
+    found = _search(config, bench, score)
+    trials = [trial for seeds in found.trials.values() for trial in seeds.values()]
+    choice = choose.choose(choose.rate_map(trials, score), trials, score, RULES[bench.bias_labels])
+    every = {t.name: t for t in trials}
+    baselines = _baselines(config, bench, every) if config.baselines else []
+    trials = list(every.values())
+    for checkpoint in bench.out.glob("trials/*/checkpoint.safetensors"):
+        checkpoint.unlink()
     info = TrainedInfo(
         architecture=bench.architecture,
         batch_size=config.batch_size,
         stop_loss=config.stop_loss,
         chosen=choice.trial,
         why=choice.why,
+        rule="groups" if bench.bias_labels else "label-free",
+        search=found.says,
+        spent=found.spent_steps() / config.max_steps,
         at_edge=choice.at_edge,
-        map=points,
-        trials=stored,
+        map=choose.rate_map([t for t in trials if _on_grid(t, config)], score),
+        trials=_keep(bench, trials, choice.trial, baselines, config.store_mb),
         baselines=baselines,
     )
+    _save_probe(bench, choice.trial)
     log.info("%s", choice.why)
     return Trained.seal(out, info)
+
+
+def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
+    """Return what every trial shares; bias labels are used if the configuration and the images allow it."""
+    known = config.bias_labels and bool(images.info.attributes)
+    architecture = describe(config, images)
+    _try_out(config, architecture)
+    return Bench(
+        images,
+        architecture,
+        config.batch_size,
+        config.stop_loss,
+        device,
+        out,
+        config.augmentation,
+        bias_labels=known,
+        pretrained=Path(config.weights) if config.weights else None,
+    )
+
+
+def score_of(config: TrainConfig, bench: Bench) -> choose.Score:
+    """Return what the search maximises."""
+    if bench.bias_labels:
+        return choose.by_groups(config.robust_weight)
+
+    def logits(trial: str) -> NDArray[np.float32]:
+        path = bench.out / "trials" / trial / "validation_biased.final.npy"
+        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        return found
+
+    return choose.label_free(config.robust_weight, logits)
+
+
+def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
+    """Run the search; its finished rounds lie in `work/rounds.json`, so that it goes on as it had begun."""
+    epoch_steps = math.ceil(bench.images.info.counts["train"] / config.batch_size)
+    axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps)
+    found = Search(axis, lambda trials: score(trials) or 0.0)
+    journal = bench.out / WORK / "rounds.json"
+    past = _read_rounds(journal)
+    done: list[list[Trial]] = []
+    rounds = found.rounds()
+    trials: list[Trial] | None = None
+    while True:
+        try:
+            jobs = rounds.send(trials) if trials is not None else next(rounds)
+        except StopIteration:
+            return found
+        trials = past[len(done)] if len(done) < len(past) else list(run_all(bench, jobs, log).values())
+        done.append(trials)
+        if len(done) > len(past):
+            journal.parent.mkdir(exist_ok=True)
+            write_json(journal.with_suffix(".tmp"), [[t.model_dump(mode="json") for t in round_] for round_ in done])
+            journal.with_suffix(".tmp").replace(journal)
+
+
+def _read_rounds(journal: Path) -> list[list[Trial]]:
+    try:
+        return TypeAdapter(list[list[Trial]]).validate_json(journal.read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        log.warning("%s cannot be read (%s); the search starts again from its trials", journal, error)
+        return []
+
+
+def _baselines(config: TrainConfig, bench: Bench, trials: dict[str, Trial]) -> list[Baseline]:
+    """Train the grid with one seed and the conventional recipes with all, and name the best of each; adds to trials.
+
+    What does not fit gets the larger budget of baselines.
+    """
+    grid = _jobs([recipe_of(config, rate) for rate in config.rates], range(1), config.max_steps)
+    failed = {t.name for t in trials.values() if t.status in ("diverged", "collapsed")}
+    trials |= run_all(bench, [j for j in grid if j.name not in failed], rivals_log)
+    seeds = range(config.num_seeds)
+    named = {name: _jobs([r], seeds, config.baseline_max_steps) for name, r in choose.CONVENTIONAL.items()}
+    rivals = [job for jobs in named.values() for job in jobs if job.name not in trials]
+    if config.baseline_max_steps > config.max_steps:
+        unfitted = [j for j in grid if trials[j.name].status == "unfitted"]
+        rivals += [replace(j, name=f"{j.name}-long", max_steps=config.baseline_max_steps) for j in unfitted]
+    trials |= run_all(bench, rivals, rivals_log)
+
+    def longest(jobs: Sequence[Job]) -> list[Trial]:
+        return [trials.get(f"{j.name}-long", trials[j.name]) for j in jobs]
+
+    return choose.baselines(longest(grid), {name: longest(jobs) for name, jobs in named.items()})
+
+
+def _on_grid(trial: Trial, config: TrainConfig) -> bool:
+    """Say whether a trial has a recipe of the search, with its step budget."""
+    recipe = trial.recipe.model_copy(update={"warmup_steps": config.warmup_steps})
+    return recipe in [recipe_of(config, rate) for rate in config.rates] and not trial.name.endswith("-long")
+
+
+def recipe_of(config: TrainConfig, rate: float | None = None) -> Recipe:
+    """Return the configured recipe at a rate, by default the smallest."""
+    return Recipe(
+        optimizer="sgd",
+        rate=config.min_rate if rate is None else rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        l1=config.l1,
+        warmup_steps=config.warmup_steps,
+    )
 
 
 def describe(config: TrainConfig, images: Images) -> Architecture:
@@ -88,18 +185,35 @@ def describe(config: TrainConfig, images: Images) -> Architecture:
         ConfigError: the images are too small, a batch too small for the network, or its file cannot be read.
         TrainError: a user's network fails.
     """
-    pixels = images.split("train").images / np.float64(255)
+    mean, std = _pixel_statistics(images.split("train").images)
     own_file = ".py:" in config.network
     architecture = Architecture(
         family="own" if own_file else config.network,
         widths=_widths(config, images),
         classes=len(images.info.labels),
         input=images.info.input,
-        mean=tuple(float(m) for m in pixels.mean(axis=(0, 1, 2)).round(6)),
-        std=tuple(float(s) for s in np.maximum(pixels.std(axis=(0, 1, 2)), 1e-3).round(6)),
+        mean=mean,
+        std=std,
         own=own.find(config.network) if own_file else None,
     )
     return architecture if architecture.widths else networks.describe(architecture)
+
+
+def _pixel_statistics(images_NHWC: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel in units of pixels / 255, reading a memory map in parts."""
+    channels = images_NHWC.shape[-1]
+    sums, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)  # exact in any order
+    for start in range(0, len(images_NHWC), PIXEL_CHUNK):
+        pixels = images_NHWC[start : start + PIXEL_CHUNK].reshape(-1, channels).astype(np.int64)
+        sums += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+    count = images_NHWC.size // channels
+    mean = sums / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    return (
+        tuple(float(m) for m in (mean / 255).round(6)),
+        tuple(float(s) for s in np.maximum(std / 255, 1e-3).round(6)),
+    )
 
 
 def _widths(config: TrainConfig, images: Images) -> dict[str, int]:
@@ -133,17 +247,18 @@ def _try_out(config: TrainConfig, architecture: Architecture) -> None:
             log.info("%s has other classes: %s start afresh", config.weights, " and ".join(dropped))
 
 
-def _jobs(recipe: Recipe, seeds: Sequence[int], config: TrainConfig) -> list[Job]:
-    return [Job(f"{recipe.name}-s{seed}", recipe, seed, config.max_steps) for seed in seeds]
+def _jobs(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> list[Job]:
+    return [Job(f"{recipe.name}-s{seed}", recipe, seed, max_steps) for recipe in recipes for seed in seeds]
 
 
-def _run_all(bench: Bench, jobs: Sequence[Job], log: logging.Logger) -> dict[str, Trial]:
+def run_all(bench: Bench, jobs: Sequence[Job], log: logging.Logger) -> dict[str, Trial]:
+    """Run jobs, logging each as it finishes, and return their trials by name in the order of the jobs."""
     trials: dict[str, Trial] = {}
     for trial in run_trials(bench, jobs):
         trials[trial.name] = trial
         place = {"done": len(trials), "total": len(jobs)}
         log.info("%s %s after %d steps", trial.name, trial.status, trial.steps, extra=place)
-    return {job.name: trials[job.name] for job in jobs}  # in the order of the jobs, whatever finished first
+    return {job.name: trials[job.name] for job in jobs}
 
 
 def _keep(
@@ -169,7 +284,7 @@ def _keep(
 def _save_probe(bench: Bench, chosen: str) -> None:
     """Keep a few images with the logits of the chosen network: who rebuilds it can see that it is the same."""
     model = networks.load_weights(bench.architecture, bench.out / "trials" / chosen / "weights.safetensors")
-    probe = np.array(bench.images.split("validation").images[:PROBES])
+    probe = np.array(bench.images.split("validation_biased").images[:PROBES])
     with step.one_thread():
         logits_NK = step.predict(model, networks.normalise(probe, bench.architecture))
     np.save(bench.out / "probe.images.npy", probe, allow_pickle=False)

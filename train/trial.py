@@ -19,27 +19,35 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bigstep.groups import accuracies
+from bigstep.groups import Accuracies, accuracies
 from bigstep.records import Architecture, Images, Split, SplitName
 from bigstep.sealed import WORK, flush, write_json
-from bigstep.trained import Recipe, Trial
+from bigstep.trained import Recipe, Signals, Trial
 from train import networks, pretrained, prunability, step
+from train.activations import outputs
 from train.augment import Augmentation
 from train.feed import Inputs, inputs
+from train.label_free import loss_gini
+from train.loss_share import sample_losses
+from train.separation import separation
+from train.sparsity import activation_sparsity
 
 log = logging.getLogger("bigstep.train")
 CHECKPOINT_SECONDS = 5.0
-EARLY_EPOCH = 5  # per-sample outputs are kept after this many epochs, and again at the end
+EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
+SIGNAL_IMAGES = 2000  # training images on which signals without bias labels are measured
+STUCK_EPOCHS = 6  # the losses of fewer epochs do not say whether a run is stuck
 
 
 @dataclass(frozen=True)
 class Job:
-    """Say which run to make."""
+    """Say which run to make; one that is not `final` may go on later, and is then measured for the first time."""
 
     name: str
     recipe: Recipe
     seed: int
     max_steps: int
+    final: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Bench:
     """Hold what every trial of a stage shares: the images on one device, the network, the stopping rule.
 
     `out` is the folder of the unfinished record; two processes may share it, each working on trials of its own.
+    Without `bias_labels` nothing but `train` and `validation_biased` is opened.
     """
 
     images: Images
@@ -56,6 +65,7 @@ class Bench:
     device: str
     out: Path
     augmentation: Augmentation = "none"
+    bias_labels: bool = True
     pretrained: Path | None = None
     held: dict[str, tuple[Inputs, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -83,7 +93,7 @@ Making = Generator[Fitting, None, Trial]
 
 
 def run_trial(bench: Bench, job: Job) -> Trial:
-    """Train, measure and store one trial; take it from the disk if it is there already."""
+    """Train, measure and store one trial; take it from the disk if it is there already, or go on from there."""
     making = make_trial(bench, job)
     while isinstance(found := go_on(making), Fitting):
         step.fit(found.run, found.x, found.y, found.plan, found.after_epoch)
@@ -101,23 +111,30 @@ def go_on(making: Making) -> Fitting | Trial:
 
 def make_trial(bench: Bench, job: Job) -> Making:
     """Do what `run_trial` does, but ask for the training, so that it can be done for many trials at once."""
-    folder = bench.out / "trials" / job.name
+    folder, work = bench.out / "trials" / job.name, bench.out / WORK / job.name
     if folder.is_dir():
         try:
-            return Trial.model_validate_json((folder / "trial.json").read_bytes())
+            trial = Trial.model_validate_json((folder / "trial.json").read_bytes())
+            if trial.status not in ("stopped", "stuck") or trial.steps >= job.max_steps:
+                return trial
         except (OSError, ValueError) as error:
             log.warning("%s cannot be read (%s); it runs again", folder, error)
             shutil.rmtree(folder)
-    work = bench.out / WORK / job.name
+    if folder.is_dir() and not work.is_dir():
+        shutil.copytree(folder, work.with_name(f".{job.name}"), dirs_exist_ok=True).rename(work)
     work.mkdir(parents=True, exist_ok=True)
     run = yield from _train(bench, job, work)
     trial = _measure(bench, job, run, work)
     write_json(work / "trial.json", trial.model_dump(mode="json"))
     write_json(work / "curve.json", {"steps_and_loss": [p for p in run.curve if np.isfinite(p[1])]})
-    for name in ("checkpoint.safetensors", "checkpoint.tmp"):  # the second one if a run was killed while it wrote
-        (work / name).unlink(missing_ok=True)
+    (work / "checkpoint.tmp").unlink(missing_ok=True)  # if a run was killed while it wrote
+    if trial.status in ("stopped", "stuck"):
+        step.save_checkpoint(run, work / "checkpoint.safetensors")
+    else:
+        (work / "checkpoint.safetensors").unlink(missing_ok=True)
     folder.parent.mkdir(exist_ok=True)
     flush(work)
+    shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
     return trial
 
@@ -161,35 +178,72 @@ def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.
 
 
 def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
-    """Measure a finished run on both validation splits; diverged weights are neither kept nor measured."""
+    """Measure a finished run; diverged weights are neither kept nor measured, nor are runs that may go on later."""
     assert run.status is not None
-    outcome = {"name": job.name, "recipe": job.recipe, "seed": job.seed, "status": run.status, "steps": run.steps}
+    outcome = {"name": job.name, "recipe": job.recipe, "seed": job.seed, "steps": run.steps}
     if run.status == "diverged":
-        return Trial(**outcome, train_loss=None)
+        return Trial(**outcome, status=run.status, train_loss=None)
+    if run.status == "unfitted" and not job.final:
+        return Trial(**outcome, status="stuck" if _stuck(run) else "stopped", train_loss=run.train_loss)
     networks.save_weights(run.model, work / "weights.safetensors")
     _save_outputs(bench, run.model, work, "final")
-    split = bench.images.split("validation")
-    x_NCHW, _ = bench.tensors("validation")
-
-    def unbiased(model: nn.Module) -> float:
-        return accuracies(_correct(model, x_NCHW, split), split.labels, split.bias, split.aligned).unbiased
-
-    curve = prunability.curve(run.model, unbiased)
-    write_json(work / "prunability.json", {"fraction_and_unbiased_accuracy": curve})
-    scores = accuracies(_correct(run.model, x_NCHW, split), split.labels, split.bias, split.aligned)
     x_biased, y_biased = bench.tensors("validation_biased")
     logits = step.predict(run.model, x_biased)
     return Trial(
         **outcome,
+        status=run.status,
         train_loss=run.train_loss,
-        unbiased=scores.unbiased,
-        aligned=_number(scores.aligned),
-        conflicting=_number(scores.conflicting),
-        prunability=prunability.area(curve),
         biased_accuracy=float((logits.argmax(dim=1) == y_biased).float().mean()),
         biased_loss=float(cross_entropy(logits, y_biased)),
         stored=True,
+        **(_by_groups(bench, run.model, work) if bench.bias_labels else _label_free(bench, run.model, work)),
     )
+
+
+def _by_groups(bench: Bench, model: nn.Module, work: Path) -> dict[str, float | None]:
+    """Measure accuracy by group, and how much can be pruned, on `validation`."""
+    split = bench.images.split("validation")
+    x_NCHW, _ = bench.tensors("validation")
+
+    def scores(model: nn.Module) -> Accuracies:
+        return accuracies(_correct(model, x_NCHW, split), split.labels, split.bias, split.aligned)
+
+    curve = prunability.curve(model, lambda pruned: scores(pruned).unbiased)
+    write_json(work / "prunability.json", {"fraction_and_unbiased_accuracy": curve})
+    found = scores(model)
+    numbers = {"unbiased": found.unbiased, "aligned": found.aligned, "conflicting": found.conflicting}
+    known = {name: None if np.isnan(value) else value for name, value in numbers.items()}
+    return {**known, "prunability": prunability.area(curve)}
+
+
+def _label_free(bench: Bench, model: nn.Module, work: Path) -> dict[str, Signals | float | None]:
+    """Measure what needs no bias label, on the first training images, which lie in random order."""
+    x_NCHW, y_N = bench.tensors("train")
+    x_NCHW, y_N = x_NCHW[:SIGNAL_IMAGES], y_N[:SIGNAL_IMAGES]
+    logits_NK, z_ND = outputs(model, x_NCHW)
+    early = work / "train.early.npy"  # absent if the run was over by then
+    early_NK = np.load(early, allow_pickle=False)[:SIGNAL_IMAGES] if early.is_file() else logits_NK.cpu().numpy()
+
+    def accuracy(model: nn.Module) -> float:
+        return float((step.predict(model, x_NCHW).argmax(dim=1) == y_N).float().mean())
+
+    curve = prunability.curve(model, accuracy)
+    write_json(work / "prunability.json", {"fraction_and_training_accuracy": curve})
+    found = {
+        "prunability": prunability.area(curve),
+        "sparsity": activation_sparsity(z_ND),
+        "separation": separation(z_ND, y_N),
+        "concentration": loss_gini(sample_losses(early_NK, y_N.cpu().numpy())),
+    }
+    finite = all(np.isfinite(value) for value in found.values())
+    return {"signals": Signals(**found) if finite else None, "prunability": found["prunability"]}
+
+
+def _stuck(run: step.Run) -> bool:
+    """Say whether the loss has stopped falling: over the last third of the epochs it is no lower than before."""
+    losses = [loss for _, loss in run.curve]
+    third = len(losses) // 3
+    return len(losses) >= STUCK_EPOCHS and sum(losses[-third:]) >= sum(losses[-2 * third : -third])
 
 
 def _correct(model: nn.Module, x_NCHW: Inputs, split: Split) -> NDArray[np.bool_]:
@@ -203,7 +257,3 @@ def _save_outputs(bench: Bench, model: nn.Module, work: Path, moment: str) -> No
         x_NCHW, _ = bench.tensors(name)
         logits_NK = step.predict(model, x_NCHW).cpu().numpy()
         np.save(work / f"{name}.{moment}.npy", logits_NK, allow_pickle=False)
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value

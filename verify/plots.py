@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from html import escape
-from math import isclose
 from typing import Any
 
 import matplotlib as mpl
@@ -14,7 +13,7 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED
 from bigstep.records import Candidate, Compact, Exported, Form, GroupScore, Verdict
-from bigstep.trained import RatePoint, Recipe, TrainedInfo
+from bigstep.trained import RatePoint, TrainedInfo
 from verify.wording import format_bytes
 
 # Okabe and Ito's colours: told apart with any common colour blindness; markers and dashes tell them apart in print.
@@ -25,6 +24,7 @@ INK = {
     "prunability": ("#7A4F7A", "D", ":"),
 }
 PANELS = ((CONFLICTING, UNBIASED), ("prunability",), (ALIGNED,))
+FAILED = ("unfitted", "diverged", "collapsed")  # a trial that the search stopped early says nothing
 OTHER = ("#555555", "v", ":")
 ROLES = {"compact": "#D55E00", "dense": "#0072B2", "baseline": "#777777", "compact_baseline": "#222222"}
 MARKERS = "poDs^v<>Ph8H"
@@ -51,7 +51,8 @@ def learning_rates(trained: TrainedInfo) -> str:
     """
     points = sorted(trained.map, key=lambda point: point.rate)
     rates = [point.rate for point in points]
-    fitted = [t for t in trained.trials if t.status == "fitted" and on_map(t.recipe, rates)]
+    shown_recipes = {point.recipe for point in points}
+    fitted = [t for t in trained.trials if t.status == "fitted" and t.recipe in shown_recipes]
     chosen = trained.trial(trained.chosen).recipe.rate
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 6.2), layout="constrained")
@@ -119,20 +120,15 @@ def by_form_and_group(scores: Sequence[GroupScore]) -> dict[tuple[str, str], Gro
     return {(score.form, score.group): score for score in scores}
 
 
-def on_map(recipe: Recipe, rates: Sequence[float]) -> bool:
-    """Say whether a trial belongs to the map: plain SGD at one of its rates."""
-    return (recipe.optimizer, recipe.momentum) == ("sgd", 0.0) and any(isclose(recipe.rate, r) for r in rates)
-
-
 def _hatch_unfitted(axes: Any, points: Sequence[RatePoint]) -> None:
     """Hatch, halfway to the neighbours on the logarithmic axis, each rate at which a seed did not fit."""
     rates = [point.rate for point in points]
     step = (rates[-1] / rates[0]) ** (0.5 / max(len(rates) - 1, 1)) if len(rates) > 1 else 1.5
     for point in points:
-        if set(point.statuses) != {"fitted"}:
+        failed = sum(status in FAILED for status in point.statuses)
+        if failed:
             near, far = point.rate / step, point.rate * step
             axes.axvspan(near, far, facecolor="none", edgecolor="#bbbbbb", hatch="///", linewidth=0)
-            failed = sum(status != "fitted" for status in point.statuses)
             text = f"{failed} of {len(point.statuses)}\ndid not fit"
             axes.annotate(text, (point.rate, 0.04), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from bigstep.records import (
     Verdict,
     worst,
 )
-from bigstep.trained import RatePoint, Trained
+from bigstep.trained import RatePoint, Trained, TrainedInfo
 from verify import plots
 from verify.scores import Evidence, flips, group_names
 from verify.wording import ICONS, NONE, ORDER, ROLES, format_bytes, format_rate, headline
@@ -118,6 +117,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "groups": _served_groups(run),
         "rates": [_rate_row(run, point) for point in sorted(run.trained.info.map, key=lambda p: p.rate)],
         "why": run.trained.info.why,
+        "search": _search(run.trained.info),
         "at_edge": run.trained.info.at_edge,
         "baselines": run.trained.info.baselines,
         "frontier": [_step_row(candidate) for candidate in run.compact.info.frontier],
@@ -280,18 +280,23 @@ def _served_groups(run: Run) -> list[dict[str, str]]:
     return [{"group": score.group, "n": f"{score.n:,}", "accuracy": _bounded(score)} for score in scores]
 
 
+def _search(trained: TrainedInfo) -> str:
+    """Say how the rate was found and what that took."""
+    return f"{' '.join(trained.search)} The search took {trained.spent:.1f} of at most 4 trainings' worth of steps."
+
+
 def _rate_row(run: Run, point: RatePoint) -> dict[str, Any]:
     fitted = sum(status == "fitted" for status in point.statuses)
     others = sorted({status for status in point.statuses if status != "fitted"})
     return {
-        "rate": f"{point.rate:.4g}",
+        "rate": f"{point.rate:.4g}" + (" warm-up" if point.recipe.warmup_steps else ""),
         "seeds": f"{fitted} of {len(point.statuses)} fitted" + (f" ({', '.join(others)})" if others else ""),
         UNBIASED: _percent(point.unbiased),
         ALIGNED: _percent(point.aligned),
         CONFLICTING: _percent(point.conflicting),
         "prunability": NONE if point.prunability is None else f"{point.prunability:.3f}",
         "score": NONE if point.score is None else f"{point.score:.3f}",
-        "chosen": isclose(point.rate, run.trained.info.trial(run.trained.info.chosen).recipe.rate),
+        "chosen": point.recipe == run.trained.info.trial(run.trained.info.chosen).recipe,
     }
 
 

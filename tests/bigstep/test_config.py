@@ -29,7 +29,9 @@ OVERRIDES = {
         "max_rate": st.floats(2.0, 1e300),
         "num_seeds": COUNT,
         "stop_loss": POSITIVE,
-        "robust_weight": SHARE,
+        "priority": st.sampled_from(["robust", "small", "balanced"]),
+        "momentum": st.floats(0.0, 0.999),
+        "l1": st.floats(0.0, 1.0),
     },
     "compress": {
         "keep_fractions": SHARES_TO_KEEP,

@@ -2,15 +2,20 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from bigstep.config import TrainConfig
 from bigstep.errors import TrainError
+from bigstep.trained import Signals
 from train import choose
+
+RULE = "{score:.3f}, of {conflicting:.3f} and {prunability:.3f}"
 
 
 def chosen(trials, weight=0.5):
-    return choose.choose(choose.rate_map(trials, weight), trials, weight)
+    score = choose.by_groups(weight)
+    return choose.choose(choose.rate_map(trials, score), trials, score, RULE)
 
 
 def test_the_grid_is_logarithmic_and_holds_both_ends():
@@ -33,7 +38,7 @@ def test_the_map_averages_over_seeds(make_trial):
         make_trial(0.1, 0, conflicting=0.2, prunability=0.4),
         make_trial(0.1, 1, conflicting=0.4, prunability=0.4),
     ]
-    low, high = choose.rate_map(trials, robust_weight=0.75)
+    low, high = choose.rate_map(trials, choose.by_groups(0.75))
     assert (low.rate, high.rate) == (0.1, 0.2) and high.statuses == ["fitted", "fitted"]
     assert (high.unbiased, high.aligned, high.conflicting, high.prunability) == pytest.approx((0.6, 0.9, 0.7, 0.8))
     assert high.score == pytest.approx(0.75 * 0.7 + 0.25 * 0.8)
@@ -75,12 +80,12 @@ def test_one_seed_that_did_not_fit_excludes_its_rate(make_trial, status):
         make_trial(0.05, 0, conflicting=0.1),
         make_trial(0.05, 1, conflicting=0.1),
     ]
-    points = choose.rate_map(trials, 0.5)
+    points = choose.rate_map(trials, choose.by_groups(0.5))
     assert points[2].score is None and points[2].conflicting is None and points[2].statuses == ["fitted", status]
     choice = chosen(trials)
     assert choice.trial == "sgd-0.1-s0" and not choice.at_edge
-    assert "of the 2 rates" in choice.why and "(of 3 tried)" in choice.why
-    assert "At 0.2 and above not every seed fits" in choice.why
+    assert "of 2 rates that fitted with 2 seeds each" in choice.why
+    assert "At 0.2 not every seed fits" in choice.why
 
 
 @pytest.mark.parametrize(("best", "at_edge"), [(0.1, True), (0.2, False), (0.4, True)])
@@ -88,7 +93,7 @@ def test_a_choice_at_the_edge_of_the_grid_is_marked(make_trial, best, at_edge):
     trials = [make_trial(rate, conflicting=0.9 if rate == best else 0.5) for rate in (0.1, 0.2, 0.4)]
     choice = chosen(trials)
     assert choice.at_edge is at_edge
-    assert f"Rate {best:g} has the highest score, 0.700 = 0.5 x conflicting accuracy 0.900" in choice.why
+    assert f"Rate {best:g} has the highest score, 0.700, of 0.900 and 0.500, of 3 rates" in choice.why
 
 
 def test_a_single_rate_has_no_edge(make_trial):
@@ -121,16 +126,6 @@ def test_the_biased_baseline_looks_at_biased_accuracy_alone(make_trial):
     assert (baseline.name, baseline.trial) == ("biased-validation", "sgd-0.1-s0")
 
 
-def test_the_biased_baseline_takes_the_rate_of_the_best_mean_then_its_best_seed(make_trial):
-    trials = [
-        make_trial(0.1, 0, biased_accuracy=1.0),
-        make_trial(0.1, 1, biased_accuracy=0.6),
-        make_trial(0.2, 0, biased_accuracy=0.85),
-        make_trial(0.2, 1, biased_accuracy=0.95),
-    ]
-    assert choose.baselines(trials, {})[0].trial == "sgd-0.2-s1"
-
-
 def test_ties_in_biased_accuracy_go_to_the_lower_cross_entropy(make_trial):
     trials = [make_trial(0.1, biased_loss=0.4), make_trial(0.2, biased_loss=0.2), make_trial(0.4, biased_loss=0.3)]
     assert choose.baselines(trials, {})[0].trial == "sgd-0.2-s0"
@@ -147,17 +142,44 @@ def test_conventional_recipes_take_their_best_fitted_seed(make_trial):
     assert momentum.trial is None and momentum.why.endswith("no seed fitted")
 
 
-def test_a_grid_without_a_fitted_rate_has_no_biased_baseline(make_trial):
-    [baseline] = choose.baselines([make_trial(0.1, 0, "unfitted"), make_trial(0.1, 1)], {})
+def test_a_grid_without_a_fitted_trial_has_no_biased_baseline(make_trial):
+    [baseline] = choose.baselines([make_trial(0.1, 0, "unfitted"), make_trial(0.2, 0, "diverged")], {})
     assert baseline.trial is None and "no seed fitted" in baseline.why
 
 
-def test_without_a_known_bias_accuracy_stands_in_and_the_sentence_says_so(make_trial):
+def test_a_rate_with_fewer_seeds_is_no_finalist(make_trial):
     trials = [
-        make_trial(0.1, unbiased=0.9, conflicting=None, aligned=None, prunability=0.5),
-        make_trial(0.2, unbiased=0.8, conflicting=None, aligned=None, prunability=0.5),
+        make_trial(0.1, 0, conflicting=0.5),
+        make_trial(0.1, 1, conflicting=0.5),
+        make_trial(0.2, 0, conflicting=0.9),  # the search has given it up, or could not afford more
     ]
-    choice = chosen(trials)
-    assert choice.trial == "sgd-0.1-s0"
-    assert "0.700 = 0.5 x accuracy 0.900 + 0.5 x prunability 0.500" in choice.why
-    assert choice.why.endswith("No bias attribute is known, so robustness had no part in the choice.")
+    assert chosen(trials).trial == "sgd-0.1-s0"
+
+
+def signalled(make_trial, rate, seed=0, **values):
+    usual = {"prunability": 0.5, "sparsity": 0.5, "separation": 0.5, "concentration": 0.5}
+    return make_trial(rate, seed, signals=Signals(**usual | values), conflicting=None, unbiased=None, aligned=None)
+
+
+def test_without_bias_labels_signals_decide_by_the_formula(make_trial):
+    trials = [signalled(make_trial, 0.1, concentration=0.9, separation=0.3, prunability=0.8, sparsity=0.4)]
+    score = choose.label_free(0.8, lambda _: pytest.fail("one seed agrees with nobody"))
+    assert score(trials) == pytest.approx(0.8 * 0.6 + 0.2 * 0.6)
+    pair = [*trials, signalled(make_trial, 0.1, 1, concentration=0.7, separation=0.5, prunability=0.6, sparsity=0.2)]
+    logits = {"sgd-0.1-s0": np.eye(3)[[0, 1, 2, 2]], "sgd-0.1-s1": np.eye(3)[[0, 1, 1, 1]]}  # half of them agree
+    expected = 0.8 * (0.8 + 0.4 + 0.5) / 3 + 0.2 * (0.7 + 0.3) / 2
+    assert choose.label_free(0.8, logits.__getitem__)(pair) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("weight", "rate"), [(0.8, 0.2), (0.2, 0.1)])
+def test_the_weight_decides_without_bias_labels_too(make_trial, weight, rate):
+    trials = [signalled(make_trial, 0.1, prunability=0.9, sparsity=0.8), signalled(make_trial, 0.2, separation=0.9)]
+    score = choose.label_free(weight, {}.__getitem__)
+    choice = choose.choose(choose.rate_map(trials, score), trials, score, "{score:.3f}")
+    assert choice.trial == f"sgd-{rate:g}-s0"
+
+
+def test_a_trial_that_was_not_measured_has_no_score(make_trial):
+    bare = make_trial(0.1, conflicting=None)
+    assert choose.by_groups(0.5)([make_trial(0.1), bare]) is None
+    assert choose.label_free(0.5, {}.__getitem__)([bare]) is None

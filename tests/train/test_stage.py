@@ -5,14 +5,18 @@ The trials run in this process (one core is all it sees), but where a test is ab
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from bigstep.config import TrainConfig
-from bigstep.trained import Trained, Trial
+from bigstep.trained import Recipe, Trained, Trial
 from train import networks, prunability, stage, step, trial, workers
+from train.activations import last_hidden
+from train.label_free import loss_gini
+from train.loss_share import sample_losses
 
 CONFIG = TrainConfig(
     widths=(8,),
@@ -62,10 +66,11 @@ def test_every_rate_seed_and_baseline_has_a_trial(trained):
 
 
 def test_the_only_usable_rate_is_chosen(trained):
-    assert "diverged" in trained.info.map[1].statuses and trained.info.map[1].score is None
+    assert set(trained.info.map[1].statuses) > {"fitted"} and trained.info.map[1].score is None
     assert trained.info.chosen.startswith("sgd-0.1-s") and trained.info.at_edge
     assert trained.info.trial(trained.info.chosen).status == "fitted"
-    assert "At 10 and above" in trained.info.why
+    assert "At 10 not every seed fits" in trained.info.why
+    assert trained.info.rule == "groups" and trained.info.search and 0 < trained.info.spent <= 4
 
 
 def test_a_baseline_out_of_steps_gets_its_own_larger_budget(trained):
@@ -80,8 +85,10 @@ def test_a_trial_reports_what_its_files_say(trained, rows):
     assert sorted(p.name for p in folder.iterdir()) == [
         "curve.json",
         "prunability.json",
+        "train.early.npy",
         "train.final.npy",
         "trial.json",
+        "validation_biased.early.npy",
         "validation_biased.final.npy",
         "weights.safetensors",
     ]
@@ -98,6 +105,65 @@ def test_a_trial_reports_what_its_files_say(trained, rows):
     assert found.aligned == pytest.approx(correct[validation.aligned].mean())
     steps = [s for s, _ in json.loads((folder / "curve.json").read_bytes())["steps_and_loss"]]
     assert steps == list(range(6, found.steps + 1, 6))
+
+
+@pytest.fixture(scope="module")
+def blind(rows, tmp_path_factory):
+    """Return what is chosen where every split but those of the training distribution is gone."""
+    folder = tmp_path_factory.mktemp("rows")
+    for path in rows.folder.iterdir():
+        if not path.name.startswith(("validation.", "test.")):
+            shutil.copyfile(path, folder / path.name)
+    left = replace(rows, folder=folder)
+    config = CONFIG.model_copy(update={"bias_labels": False, "baselines": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
+        with pytest.raises(FileNotFoundError):
+            left.split("validation")
+        seeing, unseeing = (
+            stage.run(config, r, device="cpu", out=tmp_path_factory.mktemp("out")) for r in (rows, left)
+        )
+    return seeing, unseeing
+
+
+def test_without_bias_labels_no_unbiased_split_is_opened(blind):
+    seeing, unseeing = blind
+    assert seeing.digest == unseeing.digest and unseeing.info.rule == "label-free"
+    chosen = unseeing.info.trial(unseeing.info.chosen)
+    assert chosen.signals and chosen.conflicting is None and chosen.unbiased is None
+    assert "signals that need no bias label" in unseeing.info.why and not unseeing.info.baselines
+
+
+def test_signals_are_what_the_files_say(blind, rows):
+    trained = blind[0]
+    found = trained.info.trial(trained.info.chosen)
+    folder, split = trained.folder / "trials" / found.name, rows.split("train")
+    losses = sample_losses(np.load(folder / "train.early.npy"), split.labels)
+    assert found.signals.concentration == pytest.approx(loss_gini(losses))
+    curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_training_accuracy"]
+    assert found.signals.prunability == found.prunability == pytest.approx(prunability.area(curve))
+    model = networks.load_weights(trained.info.architecture, trained.weights(found.name))
+    z_ND = last_hidden(model, networks.normalise(split.images, trained.info.architecture))
+    assert found.signals.sparsity == pytest.approx(float((z_ND == 0).float().mean()))
+
+
+def test_a_short_trial_goes_on_to_the_bits_of_an_undisturbed_one(rows, tmp_path, cores):
+    recipe = Recipe(optimizer="sgd", rate=0.002, momentum=0.5)
+    for out, lengths in (("whole", [60]), ("parts", [12, 30, 60])):
+        bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / out)
+        found = [trial.run_trial(bench, trial.Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
+        assert [t.steps for t in found] == lengths and found[-1].status == "unfitted"
+        assert all(t.status == "stopped" and not t.stored and t.conflicting is None for t in found[:-1])
+    whole, parts = (tmp_path / out / "trials" / "t" for out in ("whole", "parts"))
+    assert {p.name: p.read_bytes() for p in whole.iterdir()} == {p.name: p.read_bytes() for p in parts.iterdir()}
+
+
+def test_a_short_trial_whose_checkpoint_is_lost_starts_again(rows, tmp_path, cores):
+    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path)
+    recipe = Recipe(optimizer="sgd", rate=0.002)
+    trial.run_trial(bench, trial.Job("t", recipe, 0, 12, final=False))
+    (tmp_path / "trials" / "t" / "checkpoint.safetensors").write_bytes(b"cut")
+    assert trial.run_trial(bench, trial.Job("t", recipe, 0, 60)).steps == 60
 
 
 def test_early_outputs_are_kept_of_runs_that_last_so_long(trained):
@@ -168,7 +234,7 @@ def test_a_stage_killed_in_mid_trial_goes_on_to_the_same_digest(trained, rows, t
     with pytest.raises(Killed):
         again(rows, tmp_path)
     finished = {p.name for p in (tmp_path / "trials").iterdir()}
-    [begun] = (tmp_path / "work").iterdir()
+    [begun] = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
     assert finished and "s1" in begun.name and (begun / "checkpoint.safetensors").is_file()
     monkeypatch.setattr(trial, "CHECKPOINT_SECONDS", 1e9)
     assert again(rows, tmp_path).digest == trained.digest

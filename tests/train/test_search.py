@@ -1,0 +1,119 @@
+"""The search in worlds that are known: what it finds, and what it never spends."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigstep.config import TrainConfig
+from bigstep.trained import Recipe, Trial
+from train.search import BUDGET, Axis, Search
+
+RATES = TrainConfig().rates  # nine, 0.01 to 1
+EPOCH = 50
+
+
+def axis(rates=RATES, max_steps=6000, num_seeds=5, epoch_steps=EPOCH):
+    return Axis(Recipe(optimizer="sgd", rate=rates[0]), rates, num_seeds, max_steps, epoch_steps)
+
+
+class World:
+    """Answer jobs as training would: rates above `edge` diverge, others fit after `work / rate` steps."""
+
+    def __init__(self, edge=0.4, work=50.0, warm_edge=None, best=None, moody=()):
+        self.edge, self.warm_edge, self.work, self.best, self.moody = edge, warm_edge or edge, work, best, moody
+        self.steps = 0
+        self.jobs = []
+
+    def answer(self, job, known):
+        edge = self.warm_edge if job.recipe.warmup_steps else self.edge
+        self.jobs.append(job)
+        status, steps = "fitted", max(EPOCH, round(self.work / job.recipe.rate))
+        if job.recipe.rate > edge or (job.recipe.rate, job.seed) in self.moody:
+            status, steps = "diverged", 3 * EPOCH
+        if steps > job.max_steps:
+            status, steps = ("unfitted" if job.final else "stopped"), job.max_steps
+        self.steps += steps - known
+        return Trial(name=job.name, recipe=job.recipe, seed=job.seed, status=status, steps=steps, train_loss=0.0)
+
+    def score(self, trials):
+        """Rise with the rate up to the best one, and fall beyond."""
+        rate = trials[0].recipe.rate
+        return rate if self.best is None or rate <= self.best else 2 * self.best - rate
+
+    def search(self, place):
+        search = Search(place, self.score)
+        rounds, trials = search.rounds(), None
+        while True:
+            try:
+                jobs = next(rounds) if trials is None else rounds.send(trials)
+            except StopIteration:
+                return search
+            assert jobs
+            known = [search.trials.get(j.recipe, {}).get(j.seed) for j in jobs]
+            trials = [self.answer(j, k.steps if k else 0) for j, k in zip(jobs, known, strict=True)]
+
+
+def most_seeds(search):
+    fitted = {r: s for r, s in search.trials.items() if all(t.status == "fitted" for t in s.values())}
+    most = max(len(seeds) for seeds in fitted.values())
+    return [recipe for recipe, seeds in fitted.items() if len(seeds) == most]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    edge=st.floats(0.001, 2.0),
+    work=st.floats(1.0, 2000.0),
+    num_rates=st.integers(1, 20),
+    epoch_steps=st.sampled_from([1, 7, 63, 900, 5000, 9000]),
+    best=st.none() | st.sampled_from(RATES),
+)
+def test_the_budget_holds_in_every_world(edge, work, num_rates, epoch_steps, best):
+    world = World(edge, work, best=best)
+    search = world.search(axis(TrainConfig(num_rates=num_rates).rates, epoch_steps=epoch_steps))
+    assert world.steps == search.spent_steps() <= BUDGET * 6000
+    assert len({(job.name, job.max_steps) for job in world.jobs}) == len(world.jobs)  # nothing is asked for twice
+
+
+@pytest.mark.parametrize("edge", [0.015, 0.05, 0.2, 0.4, 0.9, 2.0])
+def test_the_largest_rate_below_the_edge_is_found(edge):
+    search = World(edge, work=20.0).search(axis())
+    below = max(rate for rate in RATES if rate <= edge)
+    [best] = most_seeds(search)
+    assert best.rate == below and len(search.trials[best]) == 5
+    assert f"up to {below:g} none diverges" in search.says[0]
+
+
+@pytest.mark.parametrize("best", [0.05623, 0.03162, 0.01])
+def test_it_climbs_down_while_smaller_rates_score_better(best):
+    search = World(best=best, work=5.0).search(axis())
+    assert {r.rate for r in most_seeds(search)} == {best}
+
+
+def test_a_rate_with_one_bad_seed_is_out():
+    search = World(moody=[(0.3162, 2)]).search(axis())
+    assert {r.rate for r in most_seeds(search)} == {0.1778}
+
+
+def test_where_every_rate_diverges_little_is_spent():
+    world = World(edge=0.001)
+    search = world.search(axis())
+    assert search.says == ["In 750 steps every rate diverges or collapses; 0.01 diverged."]
+    assert world.steps <= 6000 and not any(t.status == "fitted" for s in search.trials.values() for t in s.values())
+
+
+def test_a_warm_up_that_helps_widens_the_band():
+    search = World(edge=0.2, warm_edge=0.4).search(axis())
+    [best] = most_seeds(search)
+    assert (best.rate, best.warmup_steps) == (0.3162, 2 * EPOCH)
+    assert search.says[1] == "With 100 steps of warm-up 0.3162 does not fail either."
+
+
+def test_slow_trainings_are_few():
+    world = World(work=1500.0, edge=0.4)  # 4,744 steps at the best rate: hardly two of them can be afforded
+    search = world.search(axis())
+    assert {r.rate for r in most_seeds(search)} == {0.3162}
+
+
+def test_a_single_rate_gets_all_seeds():
+    search = World().search(axis([0.1]))
+    assert [len(s) for s in search.trials.values()] == [5]

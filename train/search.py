@@ -1,0 +1,186 @@
+"""Find the learning rate with few steps: at most BUDGET times those of one training, every trial counted.
+
+What is looked for lies just below the convergence threshold (Barsbey et al. 2025, arXiv:2507.17748, abstract;
+Sadrtdinov et al. 2024, arXiv:2410.22113, abstract), so that is where the steps go, in three acts:
+
+1. *Fence*: bisect the grid for the largest rate below which nothing diverges or collapses, with short trials.
+2. *Climb*: train that rate and the two below it to the end, those that got stuck at a high loss first to go; go on
+   downwards while the lowest of them scores best. Where a rate just above the fence survives with a warm-up, it is one
+   of them.
+3. *Repeat*: give the best more seeds, halving the rates as they go. A rate of which one seed did not fit is out.
+
+A short trial that was not finished goes on from its last step when it is wanted again, so no step is made twice. Which
+trials run next depends on the results of earlier ones alone, never on a clock or the number of processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+from bigstep.trained import Recipe, Trial
+from train.trial import Job
+
+BUDGET = 4.0  # trainings' worth of steps
+SHORT = 1 / 8  # part of one training that a short trial gets
+POINTS = 3  # rates of one round of the bisection
+CANDIDATES = 3  # rates that are trained to the end at first
+HALVE_FROM = 3  # seeds of a rate after which only the better half goes on
+PATIENCE = 2.0  # a further seed of a rate gets this many times the steps of its slowest seed so far
+FAILED = ("diverged", "collapsed")
+
+Rounds = Generator[Sequence[Job], Sequence[Trial], None]
+Score = Callable[[Sequence[Trial]], float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Say what is searched: the recipe without its rate, the rates, seeds, and steps of one training and one epoch."""
+
+    recipe: Recipe
+    rates: Sequence[float]
+    num_seeds: int
+    max_steps: int
+    epoch_steps: int
+
+    @property
+    def short_steps(self) -> int:
+        """Return the steps of a short trial, whole epochs: at least one, at most a whole training."""
+        epochs = max(1, round(SHORT * self.max_steps / self.epoch_steps))
+        return min(self.max_steps, epochs * self.epoch_steps)
+
+    def at(self, position: int) -> Recipe:
+        """Return the recipe at one of the rates."""
+        return self.recipe.model_copy(update={"rate": self.rates[position]})
+
+    def warmed(self, position: int) -> Recipe:
+        """Return the recipe at one of the rates with two epochs of warm-up, or as many as half a short trial has."""
+        steps = min(2 * self.epoch_steps, self.short_steps // 2)
+        return self.at(position).model_copy(update={"warmup_steps": max(self.recipe.warmup_steps, steps)})
+
+
+@dataclass
+class Search:
+    """Decide which trials to run next; `score` says how good the fitted trials of one recipe are, higher is better.
+
+    `trials` holds the latest result of each seed of each recipe, `says` what was found, a sentence each.
+    """
+
+    axis: Axis
+    score: Score
+    trials: dict[Recipe, dict[int, Trial]] = field(default_factory=dict)
+    says: list[str] = field(default_factory=list)
+
+    def rounds(self) -> Rounds:
+        """Yield rounds of jobs and take their trials, in the same order, until the search is over."""
+        fence = yield from self._fence()
+        candidates = (yield from self._climb(fence)) if fence >= 0 else []
+        yield from self._repeat(candidates)
+
+    def spent_steps(self) -> int:
+        """Return the steps of all trials so far; a trial that went on counts once, with all of its steps."""
+        return sum(trial.steps for seeds in self.trials.values() for trial in seeds.values())
+
+    # ---- Acts --------------------------------------------------------------------------------------------------------
+
+    def _fence(self) -> Generator[Sequence[Job], Sequence[Trial], int]:
+        """Return the position of the largest rate below all that fail in a short trial, -1 if the smallest fails."""
+        rates, low, high = self.axis.rates, -1, len(self.axis.rates)
+        while high - low > 1:
+            inside = _spread(low, high, POINTS)
+            yield from self._run([(self.axis.at(k), 0) for k in inside], self.axis.short_steps)
+            tried = [k for k in inside if self.axis.at(k) in self.trials]
+            if not tried:  # the budget is spent
+                break
+            failing = [k for k in tried if self._first(self.axis.at(k)).status in FAILED]
+            high = min(failing, default=high)
+            low = max((k for k in tried if k < high), default=low)
+        below = f"up to {rates[low]:g} none diverges or collapses" if low >= 0 else "every rate diverges or collapses"
+        above = f"{rates[high]:g} {self._first(self.axis.at(high)).status}" if high < len(rates) else "none does"
+        self.says.append(f"In {self.axis.short_steps} steps {below}; {above}.")
+        return low
+
+    def _climb(self, fence: int) -> Generator[Sequence[Job], Sequence[Trial], list[Recipe]]:
+        """Return the recipes that fitted, after training those just below the fence to the end."""
+        positions = range(fence, max(-1, fence - CANDIDATES), -1)
+        recipes = [self.axis.at(k) for k in positions]
+        short = [recipe for recipe in recipes if recipe not in self.trials]
+        if fence + 1 < len(self.axis.rates):
+            short.append(self.axis.warmed(fence + 1))
+        yield from self._run([(recipe, 0) for recipe in short], self.axis.short_steps)
+        for recipe in short:
+            if recipe.warmup_steps > self.axis.recipe.warmup_steps and self._survives(recipe):
+                self.says.append(f"With {recipe.warmup_steps} steps of warm-up {recipe.rate:g} does not fail either.")
+                recipes.insert(0, recipe)
+        lowest = positions[-1]
+        while True:
+            yield from self._finish(recipes)
+            fitted = [r for r in recipes if self._fits(r)]
+            best = max(fitted, key=lambda r: self.score(self._seeds(r)), default=None)
+            if lowest == 0 or best not in (None, recipes[-1]):
+                return fitted
+            lowest -= 1
+            recipes.append(self.axis.at(lowest))
+
+    def _finish(self, recipes: Sequence[Recipe]) -> Rounds:
+        """Train the first seed of each recipe to the end, two at a time, as long as the budget lasts.
+
+        Where nothing else is known yet, the larger rate comes first: theory says that it is better. What is stuck at a
+        high loss comes last.
+        """
+        begun = [r for r in recipes if r not in self.trials or self._first(r).status in ("stopped", "stuck")]
+        begun.sort(key=lambda r: (r in self.trials and self._first(r).status == "stuck", -r.rate))
+        for start in range(0, len(begun), 2):
+            yield from self._run([(recipe, 0) for recipe in begun[start : start + 2]], self.axis.max_steps)
+
+    def _repeat(self, recipes: Sequence[Recipe]) -> Rounds:
+        """Add a seed to each of the best rates, round by round; halve the rates once each has a few."""
+        for seed in range(1, self.axis.num_seeds):
+            alive = sorted((r for r in recipes if self._fits(r)), key=lambda r: -self.score(self._seeds(r)))
+            if seed >= HALVE_FROM:
+                alive = alive[: max(1, len(alive) // 2)]
+            yield from self._run([(recipe, seed) for recipe in alive], None)
+            recipes = [recipe for recipe in alive if seed in self.trials[recipe]]
+
+    # ---- Trials ------------------------------------------------------------------------------------------------------
+
+    def _run(self, wanted: Sequence[tuple[Recipe, int]], steps: int | None) -> Rounds:
+        """Run trials up to some steps (None: as patience has it), leaving out what the budget does not allow."""
+        jobs: list[Job] = []
+        left = BUDGET * self.axis.max_steps - self.spent_steps()
+        for recipe, seed in wanted:
+            limit = self._patience(recipe) if steps is None else steps
+            known = self.trials.get(recipe, {}).get(seed)
+            cost = limit - (known.steps if known else 0)
+            if cost <= left:
+                left -= cost
+                final = steps is None or steps >= self.axis.max_steps
+                jobs.append(Job(f"{recipe.name}-s{seed}", recipe, seed, limit, final))
+        if jobs:
+            found = yield jobs
+            for job, trial in zip(jobs, found, strict=True):
+                self.trials.setdefault(job.recipe, {})[job.seed] = trial
+
+    def _first(self, recipe: Recipe) -> Trial:
+        return self.trials[recipe][0]
+
+    def _seeds(self, recipe: Recipe) -> list[Trial]:
+        return list(self.trials[recipe].values())
+
+    def _survives(self, recipe: Recipe) -> bool:
+        return recipe in self.trials and self._first(recipe).status not in FAILED
+
+    def _fits(self, recipe: Recipe) -> bool:
+        return recipe in self.trials and all(trial.status == "fitted" for trial in self._seeds(recipe))
+
+    def _patience(self, recipe: Recipe) -> int:
+        slowest = max(trial.steps for trial in self._seeds(recipe))
+        epochs = math.ceil(PATIENCE * slowest / self.axis.epoch_steps)
+        return min(self.axis.max_steps, epochs * self.axis.epoch_steps)
+
+
+def _spread(low: int, high: int, points: int) -> list[int]:
+    """Return at most so many positions that divide the gap between two others evenly."""
+    places = (low + round((high - low) * k / (points + 1)) for k in range(1, points + 1))
+    return sorted({place for place in places if low < place < high})
