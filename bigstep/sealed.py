@@ -4,8 +4,8 @@ A folder becomes a record when `seal` has written its `record.json` (what it say
 `manifest.json` (the SHA-256 of every file). Opening a record checks every hash. A file of LARGE_BYTES or more whose
 bytes were checked once is checked by size, time and inode from then on, as git's index does, until `forget_checks`.
 
-Clock readings and what is drawn for people (`UNDIGESTED`) are hashed against damage but left out of the digest, so
-that the same inputs give the same digest on every run.
+Clock readings and what is drawn for people (`UNDIGESTED` files and folders) are hashed against damage but left out of
+the digest, so that the same inputs give the same digest on every run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
@@ -30,7 +30,8 @@ FORMAT = 1
 WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
 CHECKED = ".checked.json"  # in a record's folder, of no part of it: when the bytes of large files were last checked
 LARGE_BYTES = 2**30
-UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png"})
+EVENTS = "tensorboard"  # folder of event files, which hold clock readings
+UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png", EVENTS})
 REPAIR = "copy it again from where it came, or make it again with bigstep run CONFIG"
 
 
@@ -231,5 +232,6 @@ def _entry(path: Path) -> FileEntry:
 
 
 def _digest(kind: str, files: Mapping[str, FileEntry]) -> str:
-    lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in sorted(files) if n not in UNDIGESTED]
+    digested = [n for n in sorted(files) if n not in UNDIGESTED and PurePosixPath(n).parent.name not in UNDIGESTED]
+    lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in digested]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError
 
 from bigstep.records import Architecture
 from bigstep.sealed import Record, Value
 
 # `stopped` and `stuck` are short trials that the search did not finish: their loss was still falling, or no longer.
 Status = Literal["fitted", "unfitted", "diverged", "collapsed", "stopped", "stuck"]
+LOG = "log.jsonl"  # in the folder of a watched trial: one `Measurement` a line
 
 
 class Recipe(Value):
@@ -53,6 +57,7 @@ class Trial(Value):
 
     Where the rate is chosen without bias labels, nothing is measured on `validation`, which may be unbiased.
     `prunability` is the area under unbiased accuracy over pruned fraction, divided by the unpruned accuracy.
+    `alarms` are sentences; only a run that was watched can have some.
     """
 
     name: str
@@ -69,6 +74,43 @@ class Trial(Value):
     biased_loss: float | None = None
     signals: Signals | None = None
     stored: bool = False
+    alarms: tuple[str, ...] = ()
+
+
+class Measurement(Value):
+    """Hold one line of the log of a watched run; None where a number is not finite, unknown, or was not measured.
+
+    Losses are mean cross entropies in nats, `l1` and `l2` norms of all weights. `bias_following` is the share of wrong
+    answers on conflicting validation images that the bias suggests, `spread` the largest standard deviation of a logit
+    over the images, `dead` the share of units of the last hidden layer that are zero on every image. `sharpness` is
+    the largest eigenvalue of the Hessian of the train loss, `residual` how exact it is, and `stability` compares it
+    with what the step size bears: 1 is the edge, S * rate / 2 for plain SGD.
+    """
+
+    step: int
+    epoch: int
+    train_loss: float | None
+    biased_loss: float | None
+    validation_loss: float | None
+    bias_following: float | None
+    gradient: float | None
+    l1: float | None
+    l2: float | None
+    spread: float | None
+    dead: float | None
+    sharpness: float | None = None
+    residual: float | None = None
+    stability: float | None = None
+    alarms: dict[str, str] = Field(default_factory=dict)
+
+
+def read_log(log: Path) -> list[Measurement]:
+    """Return the measurements of a log up to the first torn line, in order; none if there is no log."""
+    found: list[Measurement] = []
+    with suppress(OSError, ValidationError):
+        for line in log.read_bytes().splitlines():
+            found.append(Measurement.model_validate_json(line))
+    return found
 
 
 class RatePoint(Value):

@@ -17,7 +17,7 @@ from bigstep.errors import ConfigError
 from bigstep.records import Architecture, Images
 from bigstep.sealed import WORK, write_json
 from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
-from train import choose, networks, own, pretrained, step
+from train import choose, event_files, networks, own, pretrained, step
 from train.search import Axis, Search
 from train.trial import Bench, Job
 from train.workers import run_trials
@@ -46,6 +46,8 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         TrainError: there is no rate at which every seed fitted.
     """
     bench = make_bench(config, images, device, out)
+    if config.watch_steps:
+        event_files.say_if_missing()
     score = score_of(config, bench)
     found = _search(config, bench, score)
     trials = [trial for seeds in found.trials.values() for trial in seeds.values()]
@@ -89,6 +91,7 @@ def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> B
         config.augmentation,
         bias_labels=known,
         pretrained=Path(config.weights) if config.weights else None,
+        watch_steps=config.watch_steps,
     )
 
 
@@ -258,6 +261,8 @@ def run_all(bench: Bench, jobs: Sequence[Job], log: logging.Logger) -> dict[str,
         trials[trial.name] = trial
         place = {"done": len(trials), "total": len(jobs)}
         log.info("%s %s after %d steps", trial.name, trial.status, trial.steps, extra=place)
+        for alarm in trial.alarms:
+            log.warning("warning: %s, %s", trial.name, alarm)
     return {job.name: trials[job.name] for job in jobs}
 
 

@@ -23,12 +23,13 @@ from bigstep.groups import Accuracies, accuracies
 from bigstep.records import Architecture, Images, Split, SplitName
 from bigstep.sealed import WORK, flush, write_json
 from bigstep.trained import Recipe, Signals, Trial
-from train import networks, pretrained, prunability, step
+from train import networks, pretrained, prunability, step, watch
 from train.activations import outputs
 from train.augment import Augmentation
 from train.feed import Inputs, inputs
 from train.label_free import loss_gini
 from train.loss_share import sample_losses
+from train.readings import Reader
 from train.separation import separation
 from train.sparsity import activation_sparsity
 
@@ -55,7 +56,8 @@ class Bench:
     """Hold what every trial of a stage shares: the images on one device, the network, the stopping rule.
 
     `out` is the folder of the unfinished record; two processes may share it, each working on trials of its own.
-    Without `bias_labels` nothing but `train` and `validation_biased` is opened.
+    Without `bias_labels` nothing but `train` and `validation_biased` is opened. `watch_steps` are the steps between
+    measurements of sharpness in a watched run; 0 watches none.
     """
 
     images: Images
@@ -67,6 +69,7 @@ class Bench:
     augmentation: Augmentation = "none"
     bias_labels: bool = True
     pretrained: Path | None = None
+    watch_steps: int = 0
     held: dict[str, tuple[Inputs, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def tensors(self, name: SplitName) -> tuple[Inputs, Tensor]:
@@ -163,17 +166,22 @@ def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.
         augmentation=bench.augmentation,
         bf16=networks.trains_in_bf16(model, bench.device),
     )
+    reader = None
+    if bench.watch_steps:
+        reader = Reader(bench.images, bench.architecture, bench.device, bias_labels=bench.bias_labels)
     saved = time.monotonic()
 
     def after_epoch(run: step.Run) -> None:
         nonlocal saved
         if run.epoch == EARLY_EPOCH:
             _save_outputs(bench, run.model, work, "early")
+        observe(run)  # before the checkpoint: the log never lacks what lies before one
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             step.save_checkpoint(run, checkpoint)
             saved = time.monotonic()
 
-    yield Fitting(run, x_NCHW, y_N, plan, after_epoch)
+    with watch.watched(reader, bench.watch_steps, run, plan, work) as observe:
+        yield Fitting(run, x_NCHW, y_N, plan, after_epoch)
     return run
 
 
@@ -181,6 +189,7 @@ def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
     """Measure a finished run; diverged weights are neither kept nor measured, nor are runs that may go on later."""
     assert run.status is not None
     outcome = {"name": job.name, "recipe": job.recipe, "seed": job.seed, "steps": run.steps}
+    outcome["alarms"] = watch.raised(work)
     if run.status == "diverged":
         return Trial(**outcome, status=run.status, train_loss=None)
     if run.status == "unfitted" and not job.final:

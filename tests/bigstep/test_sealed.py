@@ -191,6 +191,12 @@ def test_the_digest_names_the_content_and_not_the_clock(tmp_path):
     slower, other = write_note(tmp_path / "3", clock="2.0"), write_note(tmp_path / "4", text="bye")
     assert first.digest == again.digest == slower.digest != other.digest
     assert "measured.json" in UNDIGESTED
+    events = tmp_path / "2" / "trials" / "one" / "tensorboard"
+    events.mkdir(parents=True)
+    (events / "events.out").write_text("12:00")
+    (tmp_path / "2" / "manifest.json").unlink()
+    watched = Note.seal(tmp_path / "2", NoteInfo(text="hello"))
+    assert watched.digest == first.digest and "trials/one/tensorboard/events.out" in read_manifest(tmp_path / "2").files
     assert Note.open(tmp_path / "3").info == NoteInfo(text="hello")
     flip(tmp_path / "3" / "measured.json")
     with pytest.raises(RecordError, match=r"measured\.json was altered"):
