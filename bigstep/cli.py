@@ -175,6 +175,18 @@ def bench(
 
 
 @app.command()
+def watch(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="a run folder, or the log.jsonl of one trial")],
+    once: Annotated[bool, typer.Option("--once", help="show the present state and end")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print each measurement as a line of JSON")] = False,
+) -> None:
+    """Follow a training: losses, errors that follow the bias, sharpness, norm, alarms; ends when the run does."""
+    from bigstep import watch as watching
+
+    watching.watch(source, once=once, as_json=as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine is, what really works on it, and what each stage will use; exit 2 if it cannot serve."""
     from bigstep.doctor.examine import examine

@@ -32,7 +32,7 @@ ALLOWED = {
 }
 TOP_OF_BIGSTEP = {
     *("bigstep.pipeline", "bigstep.store", "bigstep.cli", "bigstep.summary", "bigstep.progress", "bigstep.sweep"),
-    *("bigstep.ci", "bigstep.job_summary", "bigstep.benchmark", "bigstep.doctor.examine"),
+    *("bigstep.ci", "bigstep.job_summary", "bigstep.benchmark", "bigstep.doctor.examine", "bigstep.watch"),
 }
 WITHOUT_TORCH = ("serve", "verify", "bigstep", "data")
 HEAVY = {"torch", "torchvision", "torch_pruning", "captum", "onnx", "onnxscript", "onnx_ir"}
