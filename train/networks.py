@@ -69,16 +69,6 @@ def is_small(model: nn.Module) -> bool:
     return sum(p.numel() for p in model.parameters()) <= SMALL_PARAMETERS
 
 
-def trains_in_bf16(model: nn.Module, device: str) -> bool:
-    """Tell whether training steps compute in bfloat16: on a GPU that can, in convolutional networks not small.
-
-    On the CPU the map was the same in bfloat16 within the spread over seeds (benchmarks/results/bf16_map.md). A small
-    network would gain nothing, and on a CPU the map stays the same to the bit from run to run.
-    """
-    convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
-    return device == "cuda" and convolves and not is_small(model) and torch.cuda.is_bf16_supported()
-
-
 def hidden_layers(model: nn.Module, architecture: Architecture) -> dict[str, nn.Linear | nn.Conv2d]:
     """Return the layers whose width `architecture.widths` names, in order."""
     modules = dict(model.named_modules())

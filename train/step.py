@@ -35,8 +35,7 @@ CONSTANT_LOGITS = 1e-3  # standard deviation over images below which outputs do 
 class Plan:
     """Say how to train: optimiser, images per step, and when to stop.
 
-    `stop_loss` is the mean cross entropy (nats) on the whole training set at which a run counts as fitted. With `bf16`
-    the forward pass of a step is made in bfloat16; weights, losses, updates and full passes stay float32.
+    `stop_loss` is the mean cross entropy (nats) on the whole training set at which a run counts as fitted.
     """
 
     recipe: Recipe
@@ -45,7 +44,6 @@ class Plan:
     max_steps: int
     seed: int
     augmentation: Augmentation = "none"
-    bf16: bool = False
 
 
 @dataclass
@@ -181,7 +179,7 @@ def _epoch(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan) -> float:
         if run.steps < plan.recipe.warmup_steps:
             _warm_up(run, plan.recipe)
         run.optimizer.zero_grad(set_to_none=True)
-        loss = cross_entropy(_logits(run.model, augment(x_nCHW, plan.augmentation, rng), plan), y_N[batch])
+        loss = cross_entropy(run.model(augment(x_nCHW, plan.augmentation, rng)), y_N[batch])
         loss.backward()
         for weight in decayed:
             assert weight.grad is not None
@@ -198,15 +196,6 @@ def _cut(order: Tensor, batch_size: int, model: nn.Module) -> list[Tensor]:
     if 1 < batch_size < len(order) and len(indices[-1]) == 1 and normalises_batches(model):
         indices[-2:] = [torch.cat(indices[-2:])]
     return indices
-
-
-def _logits(model: nn.Module, x_nCHW: Tensor, plan: Plan) -> Tensor:
-    if not plan.bf16:  # entering autocast costs time at every step, even where it is off
-        logits_nK: Tensor = model(x_nCHW)
-        return logits_nK
-    with torch.autocast(x_nCHW.device.type, torch.bfloat16):
-        logits_nK = model(x_nCHW)
-    return logits_nK.float()
 
 
 def _warm_up(run: Run, recipe: Recipe) -> None:

@@ -164,7 +164,6 @@ def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.
         job.max_steps,
         job.seed,
         augmentation=bench.augmentation,
-        bf16=networks.trains_in_bf16(model, bench.device),
     )
     reader = None
     if bench.watch_steps:

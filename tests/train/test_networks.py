@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from bigstep.errors import TrainError
 from bigstep.trained import Recipe
@@ -138,13 +137,3 @@ def test_truncated_weights_are_refused(mlp, tmp_path, length):
 def test_a_missing_weights_file_is_a_user_error(mlp, tmp_path):
     with pytest.raises(TrainError, match="nowhere"):
         networks.load_weights(mlp, tmp_path / "nowhere.safetensors")
-
-
-def test_bfloat16_is_for_large_convolutional_networks_on_a_gpu_that_can(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    large = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, networks.SMALL_PARAMETERS))
-    assert networks.trains_in_bf16(large, "cuda") and not networks.is_small(large)
-    assert not networks.trains_in_bf16(large, "cpu")
-    assert not networks.trains_in_bf16(large[1:], "cuda") and not networks.trains_in_bf16(large[:1], "cuda")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert not networks.trains_in_bf16(large, "cuda")

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,17 +211,6 @@ def test_predictions_do_not_depend_on_the_batch_and_keep_the_mode(points):
     whole, parts = step.predict(model, points[0]), step.predict(model, points[0], batch=7)
     torch.testing.assert_close(whole, parts)
     assert torch.equal(whole, step.predict(model, points[0])) and model.training
-
-
-def test_in_bfloat16_only_the_forward_pass_of_a_step_rounds(points, make_plan):
-    plan = make_plan(batch_size=10, stop_loss=0.3, max_steps=100)
-    exact, rounded = (
-        step.fit(step.start(linear(), plan.recipe), *points, replace(plan, bf16=bf16)) for bf16 in (False, True)
-    )
-    assert exact.curve != rounded.curve
-    assert [loss for _, loss in rounded.curve] == pytest.approx([loss for _, loss in exact.curve], rel=0.02)
-    assert rounded.model.weight.dtype == torch.float32 and rounded.status == exact.status == "fitted"
-    assert rounded.train_loss == step.mean_loss(rounded.model, *points)
 
 
 def test_one_thread_is_given_back_even_after_an_error():
