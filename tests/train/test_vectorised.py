@@ -178,7 +178,7 @@ def test_trials_side_by_side_are_measured_and_stored_like_others(rows, mlp, tmp_
     found = {trial.name: trial for trial in workers.run_together(benches[1], jobs)}
     assert found.keys() == alone.keys()
     for name, trial in alone.items():
-        words = {"name", "recipe", "status"}
+        words = {"name", "recipe", "status", "alarms"}
         assert found[name].model_dump(include=words) == trial.model_dump(include=words)
         numbers = trial.model_dump(exclude=words, exclude_none=True)
         assert found[name].model_dump(exclude=words, exclude_none=True) == pytest.approx(numbers, rel=1e-4)
