@@ -50,11 +50,13 @@ class ArrayFile:
         """Return how many bytes of the file have no place on the disk yet."""
         return max(0, self.bytes - 512 * os.fstat(self.file.fileno()).st_blocks)
 
-    def write(self, rows: slice, block: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
-        """Write some rows, and hand them to the operating system."""
+    def write(self, rows: slice, block: NDArray[np.uint8] | NDArray[np.bool_], before: int = 0) -> int:
+        """Write some rows, hand them to the operating system, and return what `checksum` will find."""
+        content = np.ascontiguousarray(block).data
         self.file.seek(self.begins + rows.start * self.row_bytes)
-        self.file.write(np.ascontiguousarray(block).data)
+        self.file.write(content)
         self.file.flush()
+        return zlib.crc32(content, before)
 
     def checksum(self, rows: slice, before: int = 0) -> int:
         """Return the CRC-32 of some rows as they lie in the file, begun from that of others."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,10 +22,9 @@ def thumbnails(images_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         uint8, shape (N, 8, 9, C).
     """
     n, height, width, channels = images_NHWC.shape
-    rows, columns = np.arange(ROWS) * height // ROWS, np.arange(COLUMNS) * width // COLUMNS
-    size = np.multiply.outer(_lengths(rows, height), _lengths(columns, width))
+    rows, lengths, columns, size = _grid(height, width)
     thumbs = np.empty((n, ROWS, COLUMNS, channels), dtype=np.uint8)
-    for row, (first, length) in enumerate(zip(rows, _lengths(rows, height), strict=True)):
+    for row, (first, length) in enumerate(zip(rows, lengths, strict=True)):
         sums = images_NHWC[:, first : first + length].sum(axis=1, dtype=np.uint32)  # half the time of reduceat
         thumbs[:, row] = np.add.reduceat(sums, columns, axis=1) // size[row, :, None]
     return thumbs
@@ -71,6 +72,14 @@ def _centred(thumbs_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Take the mean off every thumbnail, so that a brighter copy is a copy."""
     centred: NDArray[np.float64] = thumbs_NHWC - thumbs_NHWC.mean(axis=(1, 2, 3), keepdims=True)
     return centred
+
+
+@cache
+def _grid(height: int, width: int) -> tuple[list[int], list[int], NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each row of blocks begins and how high it is, where each column begins, and the blocks' sizes."""
+    rows, columns = np.arange(ROWS) * height // ROWS, np.arange(COLUMNS) * width // COLUMNS
+    lengths = _lengths(rows, height)
+    return rows.tolist(), lengths.tolist(), columns, np.multiply.outer(lengths, _lengths(columns, width))
 
 
 def _lengths(starts: NDArray[np.int64], total: int) -> NDArray[np.int64]:

@@ -11,10 +11,12 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bigstep.errors import DataError
 from bigstep.records import SplitName
@@ -94,50 +96,48 @@ def _check_room(out: Path, files: Sequence[ArrayFile]) -> None:
 
 
 def _write_split(images: Deferred, files: Sequence[ArrayFile], journal: Journal, seen: Seen | None) -> None:
-    done = {entry["start"]: entry for entry in journal.entries()}
-    todo = []
-    for rows in blocks(images.shape):
-        entry = done.get(rows.start)
-        if entry and entry["identity"] == images.identity(rows) and entry["checksum"] == _checksum(files, rows):
-            if seen is not None:
-                seen.add(images.rows[rows], entry["seen"])
-        else:
-            todo.append(rows)
     what = journal.path.stem
-    positions = np.concatenate([np.arange(rows.start, rows.stop) for rows in todo] or [np.arange(0)])
+    todo = _unfinished(images, files, journal, seen)
+    positions = [k for rows in todo for k in range(rows.start, rows.stop)]
     if len(positions) < len(images.rows):
         log.info("%s: %d of %d images are there already", what, len(images.rows) - len(positions), len(images.rows))
-    looks = _looks(images, positions.tolist(), what, judged=seen is not None)
+    looks = _looks(images, positions, what, judged=seen is not None)
+    most = max((rows.stop - rows.start for rows in todo), default=0)
+    room = np.empty((most, *images.shape[1:3], images.spec.channels), dtype=np.uint8)  # for all: new pages take time
     for rows in todo:
-        found = _write_block(images, rows, looks, files)
+        pixels = room[: rows.stop - rows.start]
+        found, checksum = _fill(pixels, looks), 0
+        for file, array in zip(files, images.painted(pixels, rows), strict=False):
+            assert array is not None
+            checksum = file.write(rows, array, checksum)
+        entry = {"start": rows.start, "identity": images.identity(rows), "checksum": checksum}
         if seen is not None:
             seen.add(images.rows[rows], found)
-        journal.append(
-            {
-                "start": rows.start,
-                "identity": images.identity(rows),
-                "checksum": _checksum(files, rows),
-                "seen": found if seen is not None else None,
-            }
-        )
+            entry["seen"] = found
+        journal.append(entry)
     next(looks, None)  # ends the threads, and reports the last images
 
 
-def _write_block(
-    images: Deferred, rows: slice, looks: Iterator[tuple[Picture, Thumb | None]], files: Sequence[ArrayFile]
-) -> dict[str, Any]:
-    """Fill one block with the next pictures, write it, and return what was seen of them."""
-    pixels = np.zeros((rows.stop - rows.start, *images.shape[1:3], images.spec.channels), dtype=np.uint8)
+def _unfinished(images: Deferred, files: Sequence[ArrayFile], journal: Journal, seen: Seen | None) -> list[slice]:
+    """Return the blocks that are not there as the journal has them, and note what was seen of the others."""
+    todo = {rows.start: rows for rows in blocks(images.shape)}
+    for entry in journal.entries():
+        rows = todo.get(entry["start"])
+        if rows and entry["identity"] == images.identity(rows) and entry["checksum"] == _checksum(files, rows):
+            if seen is not None:
+                seen.add(images.rows[rows], entry["seen"])
+            del todo[rows.start]
+    return list(todo.values())
+
+
+def _fill(pixels: NDArray[np.uint8], looks: Iterator[tuple[Picture, Thumb | None]]) -> dict[str, Any]:
+    """Fill a block with the next pictures, zeros for those that cannot be used, and return what was seen of them."""
     pictures, thumbs = [], []
     for place in range(len(pixels)):
         picture, thumb = next(looks)
-        if picture.pixels is not None:
-            pixels[place] = picture.pixels
-        pictures.append(Picture(None, picture.sha256, picture.traits, picture.error))  # its pixels are in the block
+        pixels[place] = 0 if picture.pixels is None else picture.pixels
+        pictures.append(replace(picture, pixels=None))  # they are in the block
         thumbs.append(thumb)
-    for file, array in zip(files, images.painted(pixels, rows), strict=False):
-        assert array is not None
-        file.write(rows, array)
     return summary(pictures, thumbs)
 
 
