@@ -60,15 +60,16 @@ class Judge:
         """Return the report; a DataError has it where training would be meaningless."""
         unseen = np.flatnonzero(~seen.known_N)
         look_at(self.files[unseen], seen)  # images that rebalancing left out of every split
-        plan, kept = self.plan, np.array([k not in seen.failures for k in range(len(seen.known_N))])
+        plan, thumbs = self.plan, seen.thumbs_NHWC
         found = [*self.listing.findings, *_file_findings(self.listing.rows, seen)]
-        if not kept.all():  # the report is that of the set without them
-            rows = [row for row, keep in zip(plan.rows, kept, strict=True) if keep]
+        if seen.failures:  # the report is that of the set without them
+            kept = [k for k in range(len(thumbs)) if k not in seen.failures]
+            rows, thumbs = [plan.rows[k] for k in kept], thumbs[kept]
             if not rows:
                 found.append(Finding("error", "no image can be used", [self.listing.origin]))
                 refuse_errors(self.listing.origin, found)
             plan = _plan(rows, self.listing.attributes, number_copies(self.files.sources.sha256[kept]), self.seed)
-        found += _set_findings(plan, seen.thumbs_NHWC[kept])
+        found += _set_findings(plan, thumbs)
         refuse_errors(self.listing.origin, found)
         return report(found)
 

@@ -12,6 +12,7 @@ MAX_DIFFERENCE = 6.0  # mean over two thumbnails, each without its own mean, in 
 EDGE = 6  # grey levels that a neighbour must be brighter by: in flat parts the noise of JPEG would decide otherwise
 MAX_CANDIDATES = 64  # per picture: flat pictures have one hash, and comparing all of them would take for ever
 ROWS, COLUMNS = 8, 9
+HASHED = 2**12  # thumbnails at once: their sums take eight times their memory
 BLOCK = 2**16  # pairs of hashes compared at once: they stay in the cache of a core
 
 
@@ -36,9 +37,11 @@ def difference_hashes(thumbs_NHWC: NDArray[np.uint8]) -> NDArray[np.uint64]:
     Returns:
         uint64, shape (N,).
     """
-    grey = thumbs_NHWC.sum(axis=3, dtype=np.int64)
-    bits = np.diff(grey, axis=2) > EDGE * thumbs_NHWC.shape[3]
-    hashes: NDArray[np.uint64] = np.packbits(bits.reshape(len(bits), 64), axis=1).view(">u8").astype(np.uint64)[:, 0]
+    hashes = np.empty(len(thumbs_NHWC), dtype=np.uint64)
+    for start in range(0, len(hashes), HASHED):
+        grey = thumbs_NHWC[start : start + HASHED].sum(axis=3, dtype=np.int64)
+        bits = np.diff(grey, axis=2) > EDGE * thumbs_NHWC.shape[3]
+        hashes[start : start + HASHED] = np.packbits(bits.reshape(len(bits), 64), axis=1).view(">u8")[:, 0]
     return hashes
 
 
