@@ -109,6 +109,11 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L2: adds weight_decay * w to the gradient")
     l1: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L1: adds l1 * sign(w) to the gradient")
     warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises linearly from 0")
+    finish: Literal["none", "fine-tune", "average"] = Field(
+        "none",
+        description="how a run that has not fitted at the large rate spends the last quarter of its steps",
+    )
+    finish_rate: Positive | None = Field(None, description="rate of finish = fine-tune; default: min_rate")
     stop_loss: Positive = Field(0.005, description="stop a run when its mean cross entropy on train is at most this")
     max_steps: Count = Field(6000, description="step budget of one training; the search takes at most four times that")
     baseline_max_steps: Count = Field(20000, description="step budget of one run of a baseline")

@@ -75,8 +75,7 @@ class Search:
     def rounds(self) -> Rounds:
         """Yield rounds of jobs and take their trials, in the same order, until the search is over."""
         fence = yield from self._fence()
-        candidates = (yield from self._climb(fence)) if fence >= 0 else []
-        yield from self._repeat(candidates)
+        yield from self._repeat((yield from self._climb(fence)))
 
     def spent_steps(self) -> int:
         """Return the steps of all trials so far; a trial that went on counts once, with all of its steps."""
@@ -103,8 +102,8 @@ class Search:
 
     def _climb(self, fence: int) -> Generator[Sequence[Job], Sequence[Trial], list[Recipe]]:
         """Return the recipes that fitted, after training those just below the fence to the end."""
-        positions = range(fence, max(-1, fence - CANDIDATES), -1)
-        recipes = [self.axis.at(k) for k in positions]
+        lowest = max(0, fence - CANDIDATES + 1)
+        recipes = [self.axis.at(k) for k in range(fence, lowest - 1, -1)]
         short = [recipe for recipe in recipes if recipe not in self.trials]
         if fence + 1 < len(self.axis.rates):
             short.append(self.axis.warmed(fence + 1))
@@ -113,7 +112,6 @@ class Search:
             if recipe.warmup_steps > self.axis.recipe.warmup_steps and self._survives(recipe):
                 self.says.append(f"With {recipe.warmup_steps} steps of warm-up {recipe.rate:g} does not fail either.")
                 recipes.insert(0, recipe)
-        lowest = positions[-1]
         while True:
             yield from self._finish(recipes)
             fitted = [r for r in recipes if self._fits(r)]

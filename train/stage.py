@@ -18,8 +18,9 @@ from bigstep.records import Architecture, Images
 from bigstep.sealed import WORK, write_json
 from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
 from train import choose, event_files, networks, own, pretrained, step
+from train.finish import Finish
 from train.search import Axis, Search
-from train.trial import Bench, Job
+from train.trial import CHECKPOINT, Bench, Job
 from train.workers import run_trials
 
 log = logging.getLogger("bigstep.train")
@@ -55,7 +56,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     every = {t.name: t for t in trials}
     baselines = _baselines(config, bench, every) if config.baselines else []
     trials = list(every.values())
-    for checkpoint in bench.out.glob("trials/*/checkpoint.safetensors"):
+    for checkpoint in bench.out.glob(f"trials/*/{CHECKPOINT}"):
         checkpoint.unlink()
     info = TrainedInfo(
         architecture=bench.architecture,
@@ -92,6 +93,7 @@ def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> B
         bias_labels=known,
         pretrained=Path(config.weights) if config.weights else None,
         watch_steps=config.watch_steps,
+        finish=Finish(config.finish, config.finish_rate or config.min_rate),
     )
 
 

@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from train import networks, pretrained, prunability, step, watch
 from train.activations import outputs
 from train.augment import Augmentation
 from train.feed import Inputs, inputs
+from train.finish import Finish
 from train.label_free import loss_gini
 from train.loss_share import sample_losses
 from train.readings import Reader
@@ -34,6 +35,7 @@ from train.separation import separation
 from train.sparsity import activation_sparsity
 
 log = logging.getLogger("bigstep.train")
+CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 5.0
 EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
 SIGNAL_IMAGES = 2000  # training images on which signals without bias labels are measured
@@ -70,6 +72,7 @@ class Bench:
     bias_labels: bool = True
     pretrained: Path | None = None
     watch_steps: int = 0
+    finish: Finish = field(default_factory=Finish)
     held: dict[str, tuple[Inputs, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def tensors(self, name: SplitName) -> tuple[Inputs, Tensor]:
@@ -97,7 +100,11 @@ Making = Generator[Fitting, None, Trial]
 
 def run_trial(bench: Bench, job: Job) -> Trial:
     """Train, measure and store one trial; take it from the disk if it is there already, or go on from there."""
-    making = make_trial(bench, job)
+    return to_its_end(make_trial(bench, job))
+
+
+def to_its_end(making: Making) -> Trial:
+    """Go on with a trial until it is finished, training what it asks for."""
     while isinstance(found := go_on(making), Fitting):
         step.fit(found.run, found.x, found.y, found.plan, found.after_epoch)
     return found
@@ -132,9 +139,9 @@ def make_trial(bench: Bench, job: Job) -> Making:
     write_json(work / "curve.json", {"steps_and_loss": [p for p in run.curve if np.isfinite(p[1])]})
     (work / "checkpoint.tmp").unlink(missing_ok=True)  # if a run was killed while it wrote
     if trial.status in ("stopped", "stuck"):
-        step.save_checkpoint(run, work / "checkpoint.safetensors")
+        step.save_checkpoint(run, work / CHECKPOINT)
     else:
-        (work / "checkpoint.safetensors").unlink(missing_ok=True)
+        (work / CHECKPOINT).unlink(missing_ok=True)
     folder.parent.mkdir(exist_ok=True)
     flush(work)
     shutil.rmtree(folder, ignore_errors=True)
@@ -143,45 +150,72 @@ def make_trial(bench: Bench, job: Job) -> Making:
 
 
 def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.Run]:
-    model = networks.build(bench.architecture, job.seed)
-    if bench.pretrained is not None:
-        pretrained.start_from(model, bench.pretrained)
-    model = networks.place(model, bench.device)
-    run = step.start(model, job.recipe)
-    checkpoint = work / "checkpoint.safetensors"
-    if checkpoint.is_file():
-        try:
-            step.load_checkpoint(run, checkpoint)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            log.warning("%s: its checkpoint cannot be read (%s); it starts again", job.name, error)
-            checkpoint.unlink()
-            return (yield from _train(bench, job, work))
+    run = _begin(bench, job, work)
     x_NCHW, y_N = bench.tensors("train")
+    first_steps = bench.finish.first_steps(job.max_steps) if job.final else job.max_steps
     plan = step.Plan(
         job.recipe,
         bench.batch_size,
         bench.stop_loss,
-        job.max_steps,
+        first_steps,
         job.seed,
         augmentation=bench.augmentation,
     )
+    if run.steps < first_steps:
+        yield from _watched(bench, Fitting(run, x_NCHW, y_N, plan, _keep(bench, work)), work)
+    if first_steps == job.max_steps or run.status not in (None, "unfitted"):
+        return run
+    step.save_checkpoint(run, work / CHECKPOINT)  # the second phase is short: it starts again from here
+    second = bench.finish.begin(run, plan, job.max_steps)
+    yield from _watched(bench, Fitting(second.run, x_NCHW, y_N, second.plan, second.after_epoch), work)
+    return second.end(x_NCHW, lambda model: step.mean_loss(model, x_NCHW, y_N), bench.stop_loss)
+
+
+def _watched(bench: Bench, fitting: Fitting, work: Path) -> Generator[Fitting, None, None]:
+    """Ask for a run to be trained and watched, if runs are watched."""
     reader = None
     if bench.watch_steps:
         reader = Reader(bench.images, bench.architecture, bench.device, bias_labels=bench.bias_labels)
+    with watch.watched(reader, bench.watch_steps, fitting.run, fitting.plan, work) as observe:
+
+        def after_epoch(run: step.Run) -> None:
+            observe(run)  # before a checkpoint: the log never lacks what lies before one
+            fitting.after_epoch(run)
+
+        yield replace(fitting, after_epoch=after_epoch)
+
+
+def _begin(bench: Bench, job: Job, work: Path) -> step.Run:
+    """Return a run at its first step, or where a checkpoint left it."""
+    checkpoint = work / CHECKPOINT
+    while True:
+        model = networks.build(bench.architecture, job.seed)
+        if bench.pretrained is not None:
+            pretrained.start_from(model, bench.pretrained)
+        run = step.start(networks.place(model, bench.device), job.recipe)
+        if not checkpoint.is_file():
+            return run
+        try:
+            step.load_checkpoint(run, checkpoint)
+            return run
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            log.warning("%s: its checkpoint cannot be read (%s); it starts again", job.name, error)
+            checkpoint.unlink()
+
+
+def _keep(bench: Bench, work: Path) -> Callable[[step.Run], None]:
+    """Return what keeps a run's outputs early on, and a checkpoint every few seconds."""
     saved = time.monotonic()
 
     def after_epoch(run: step.Run) -> None:
         nonlocal saved
         if run.epoch == EARLY_EPOCH:
             _save_outputs(bench, run.model, work, "early")
-        observe(run)  # before the checkpoint: the log never lacks what lies before one
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            step.save_checkpoint(run, checkpoint)
+            step.save_checkpoint(run, work / CHECKPOINT)
             saved = time.monotonic()
 
-    with watch.watched(reader, bench.watch_steps, run, plan, work) as observe:
-        yield Fitting(run, x_NCHW, y_N, plan, after_epoch)
-    return run
+    return after_epoch
 
 
 def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
@@ -192,7 +226,11 @@ def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
     if run.status == "diverged":
         return Trial(**outcome, status=run.status, train_loss=None)
     if run.status == "unfitted" and not job.final:
-        return Trial(**outcome, status="stuck" if _stuck(run) else "stopped", train_loss=run.train_loss)
+        return Trial(
+            **outcome,
+            status="stuck" if bench.finish.kind == "none" and _stuck(run) else "stopped",
+            train_loss=run.train_loss,
+        )
     networks.save_weights(run.model, work / "weights.safetensors")
     _save_outputs(bench, run.model, work, "final")
     x_biased, y_biased = bench.tensors("validation_biased")

@@ -19,7 +19,7 @@ from bigstep.errors import TrainError
 from bigstep.machine import usable_cores
 from bigstep.trained import Trial
 from train.step import fit, one_thread
-from train.trial import Bench, Fitting, Job, Making, go_on, make_trial, run_trial
+from train.trial import Bench, Fitting, Job, Making, go_on, make_trial, run_trial, to_its_end
 from train.vectorised import can_vectorise, fit_together
 
 STACKED = ("mlp", "cnn")  # a user's own network may do what `vmap` has no rule for
@@ -67,8 +67,7 @@ def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
                 stacked.append((making, found))
                 continue
             fit(found.run, found.x, found.y, found.plan, found.after_epoch)
-            found = go_on(making)
-        assert isinstance(found, Trial)
+            found = to_its_end(making)
         yield found
     if not stacked:
         return
@@ -78,9 +77,7 @@ def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
     for index, over in fit_together(runs, x_NCHW, y_N, plans):
         making, fitting = stacked[index]
         if over:
-            trial = go_on(making)
-            assert isinstance(trial, Trial)
-            yield trial
+            yield to_its_end(making)
         else:
             fitting.after_epoch(fitting.run)
 

@@ -108,6 +108,12 @@ def test_a_warm_up_that_helps_widens_the_band():
     assert search.says[1] == "With 100 steps of warm-up 0.3162 does not fail either."
 
 
+def test_a_single_rate_that_fails_is_tried_with_a_warm_up():
+    search = World(edge=0.2, warm_edge=2.0).search(axis([0.5]))
+    [best] = most_seeds(search)
+    assert (best.rate, best.warmup_steps, len(search.trials[best])) == (0.5, 2 * EPOCH, 5)
+
+
 def test_slow_trainings_are_few():
     world = World(work=1500.0, edge=0.4)  # 4,744 steps at the best rate: hardly two of them can be afforded
     search = world.search(axis())

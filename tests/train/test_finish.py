@@ -1,0 +1,92 @@
+"""The second phase: what it trains with, what it averages, and that a killed one ends at the same bits."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bigstep.config import TrainConfig
+from bigstep.trained import Recipe
+from train import networks, stage, step, trial
+from train.finish import Finish
+
+SLOW = Recipe(optimizer="sgd", rate=0.002)
+
+
+@pytest.fixture
+def bench(rows, tmp_path):
+    def make(name="out", **values):
+        return stage.make_bench(TrainConfig(widths=(8,), **values), rows, "cpu", tmp_path / name)
+
+    return make
+
+
+def weights(bench, name):
+    path = bench.out / "trials" / name / "weights.safetensors"
+    return nn.utils.parameters_to_vector(networks.load_weights(bench.architecture, path).parameters()).detach()
+
+
+def test_without_a_finish_all_steps_are_made_at_the_rate():
+    assert Finish().first_steps(100) == 100
+    assert Finish("fine-tune", 0.1).first_steps(100) == Finish("average").first_steps(100) == 75
+
+
+@pytest.mark.parametrize("kind", ["fine-tune", "average"])
+def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
+    place = bench(finish=kind, finish_rate=0.0005)
+    found = trial.run_trial(place, trial.Job("t", SLOW, 3, 48))
+    x_NCHW, y_N = place.tensors("train")
+    plan = step.Plan(SLOW, 16, 1e-9, 36, 3)
+    run = step.fit(step.start(networks.build(place.architecture, 3), SLOW), x_NCHW, y_N, plan)
+    second = SLOW if kind == "average" else SLOW.model_copy(update={"rate": 0.0005})
+    seen = []
+    after = step.start(run.model, second)
+    after.epoch, after.steps = run.epoch, run.steps
+    keep = lambda run: seen.append(nn.utils.parameters_to_vector(run.model.parameters()).detach().clone())  # noqa: E731
+    step.fit(after, x_NCHW, y_N, step.Plan(second, 16, 1e-9, 48, 3), keep)
+    keep(after)
+    assert found.steps == 48 and found.status == "unfitted" and len(seen) == 2  # two epochs of six steps
+    expected = seen[-1] if kind == "fine-tune" else torch.stack(seen).mean(dim=0)
+    torch.testing.assert_close(weights(place, "t"), expected)
+    model = networks.load_weights(place.architecture, place.out / "trials" / "t" / "weights.safetensors")
+    assert found.train_loss == pytest.approx(step.mean_loss(model, x_NCHW, y_N), abs=1e-6)
+
+
+def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
+    job = trial.Job("t", Recipe(optimizer="sgd", rate=0.1), 0, 600)
+    plain, finished = bench("a", stop_loss=0.2), bench("b", stop_loss=0.2, finish="fine-tune")
+    assert trial.run_trial(plain, job) == trial.run_trial(finished, job)
+    assert torch.equal(weights(plain, "t"), weights(finished, "t"))
+
+
+def test_a_small_rate_fits_what_the_large_one_leaves_unfitted(bench):
+    job = trial.Job("t", Recipe(optimizer="sgd", rate=0.02), 0, 40)
+    loss = trial.run_trial(bench("a"), job).train_loss
+    found = trial.run_trial(bench("b", finish="fine-tune", finish_rate=0.3, stop_loss=loss / 2), job)
+    assert found.status == "fitted" and 30 < found.steps <= 40
+
+
+class Killed(BaseException):
+    """Stand for a signal that ends the process."""
+
+
+@pytest.mark.parametrize("kind", ["fine-tune", "average"])
+def test_a_run_killed_in_its_second_phase_ends_at_the_same_bits(bench, kind):
+    job = trial.Job("t", SLOW, 0, 48)
+    undisturbed = bench("a", finish=kind)
+    trial.run_trial(undisturbed, job)
+    place = bench("b", finish=kind)
+    making = trial.make_trial(place, job)
+    first = next(making)
+    step.fit(first.run, first.x, first.y, first.plan, first.after_epoch)
+    second = next(making)
+
+    def die(run):
+        raise Killed
+
+    with pytest.raises(Killed):
+        step.fit(second.run, second.x, second.y, second.plan, die)
+    making.close()
+    assert trial.run_trial(place, job).steps == 48
+    assert torch.equal(weights(undisturbed, "t"), weights(place, "t"))
+    assert not np.isnan(weights(place, "t").numpy()).any()

@@ -1,0 +1,74 @@
+"""What follows a large constant rate: some steps at a small one, or the average of weights at the large one.
+
+In the band just above the convergence threshold training at a constant rate does not fit, and it is there that such a
+second phase pays (Sadrtdinov et al. 2024, arXiv:2410.22113, abstract). A run that has fitted already needs none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from bigstep.trained import Status
+from train import batch_norm, step
+from train.feed import Inputs
+
+FIRST = 0.75  # part of the step budget that is spent at the large rate, if there is a second phase
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Say how a run is finished; `rate` is that of `fine-tune`, averaging goes on at the rate of the run."""
+
+    kind: Literal["none", "fine-tune", "average"] = "none"
+    rate: float = 0.0
+
+    def first_steps(self, max_steps: int) -> int:
+        """Return the steps of a training that are made at the large rate."""
+        return max_steps if self.kind == "none" else max(1, math.floor(FIRST * max_steps))
+
+    def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Second:
+        """Return the second phase of a run, which shares its weights and goes on counting its steps and epochs."""
+        averages = self.kind == "average"
+        rate = plan.recipe.rate if averages else self.rate
+        recipe = plan.recipe.model_copy(update={"rate": rate, "warmup_steps": 0})
+        after = replace(step.start(run.model, recipe), epoch=run.epoch, steps=run.steps, curve=run.curve)
+        stop_loss = -math.inf if averages else plan.stop_loss
+        second = replace(plan, recipe=recipe, max_steps=max_steps, stop_loss=stop_loss)
+        return Second(after, second, AveragedModel(run.model) if averages else None)
+
+
+@dataclass(frozen=True)
+class Second:
+    """Hold a second phase: the run to fit, its plan, and the average that grows after every epoch, if there is one."""
+
+    run: step.Run
+    plan: step.Plan
+    averaged: AveragedModel | None
+
+    @property
+    def after_epoch(self) -> Callable[[step.Run], None]:
+        """Return what to call after each epoch."""
+        averaged = self.averaged
+        return (lambda run: averaged.update_parameters(run.model)) if averaged is not None else (lambda _: None)
+
+    def end(self, x_NCHW: Inputs, loss: Callable[[nn.Module], float], stop_loss: float) -> step.Run:
+        """Return the finished run, with the averaged weights and their own loss if weights were averaged.
+
+        Args:
+            x_NCHW: training images, on which BatchNorm's statistics are measured anew.
+            loss: the mean cross entropy of a network on them, nats.
+            stop_loss: at most this is a fit.
+        """
+        if self.averaged is None or self.run.status in ("diverged", "collapsed"):
+            return self.run
+        self.averaged.update_parameters(self.run.model)  # nobody is called after the last epoch
+        model = batch_norm.renew(self.averaged.module, x_NCHW)
+        found = loss(model)
+        status: Status = "fitted" if found <= stop_loss else "unfitted" if math.isfinite(found) else "diverged"
+        return replace(self.run, model=model, train_loss=found, status=status)
