@@ -55,22 +55,26 @@ def write_float32(network: nn.Module, architecture: Architecture, contract: Cont
     """Write a network as a float32 ONNX file.
 
     Raises:
-        ExportError: PyTorch's exporter wrote a file that does not keep the contract.
+        ExportError: PyTorch's exporter failed, or wrote a file that does not keep the contract.
     """
     spec = architecture.input
     example = torch.zeros((2, spec.height_px, spec.width_px, spec.channels), dtype=torch.uint8)
     with _quiet():
-        program = torch.onnx.export(
-            Deployable(network, architecture).eval(),
-            (example,),
-            input_names=[contract.input_name],
-            output_names=[contract.output_name],
-            dynamic_shapes=({0: "batch"},),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                Deployable(network, architecture).eval(),
+                (example,),
+                input_names=[contract.input_name],
+                output_names=[contract.output_name],
+                dynamic_shapes=({0: "batch"},),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            do = "use operations that ONNX has in the network's forward method"
+            raise ExportError(f"{path}: PyTorch cannot write this network", got=str(error).strip(), do=do) from error
     assert program is not None
     model = program.model
     ClearMetadataAndDocStringPass()(model)  # every node carries a stack trace with paths of the build machine

@@ -20,7 +20,9 @@ from torch import nn
 from bigstep.records import Architecture
 
 log = logging.getLogger("bigstep.train")
-RESIZABLE = (nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)  # and convolutions, see `_can_shrink`
+# Operations after which torch-pruning loses track of channels; on windowed attention it fills the memory instead.
+ENTANGLING = ("bmm", "einsum", "expand", "index", "permute", "roll", "select", "slice", "stack", "transpose", "unfold")
+RESIZABLE = (nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)  # and convolutions, see `_can_shrink`
 
 
 class Channels:
@@ -51,8 +53,8 @@ class Channels:
     def widths(self) -> dict[str, int]:
         """Return the width of every group that can shrink, by the name of its first layer, in the network's order.
 
-        A group that no layer reads is the logits. One with a member whose channels come in sets of their own, such as
-        a group normalisation or the heads of an attention, is left alone.
+        A group that no layer reads is the logits. One with a member that mixes channels, such as a group or layer
+        normalisation, is left alone.
         """
         names = {layer: name for name, layer in self.layers.items()}
         place = {name: position for position, name in enumerate(self.layers)}
@@ -73,34 +75,52 @@ def resize(model: nn.Module, architecture: Architecture) -> nn.Module:
     layers = dict(model.named_modules())
     widths = architecture.widths
     if any(len(layers[name].weight) != width for name, width in widths.items()):
+        frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
         channels = Channels(model, architecture)
         for name, width in widths.items():
             surplus = range(width, channels.width(name))
             if surplus:
                 channels.group(name, surplus).prune()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
     return model
 
 
 def prunable(model: nn.Module, architecture: Architecture) -> dict[str, int]:
     """Return the widths of a network that can be made smaller; none, and a line in the log, if a user's has none.
 
-    What is found in a user's network is tried: without half of the channels a copy must still give logits.
+    A user's network that moves channels to other axes, as attention does, is left alone. What is found in another is
+    tried on a copy: removing half of the channels, to which no layer listens any more, must leave the logits as they
+    are.
     """
     if architecture.family != "own":
         return Channels(copy.deepcopy(model), architecture).widths()
+    trial, why = copy.deepcopy(model).eval(), ""
+    spec = architecture.input
+    x_NCHW = torch.randn((2, spec.channels, spec.height_px, spec.width_px), generator=torch.Generator().manual_seed(0))
     try:
-        found = Channels(copy.deepcopy(model), architecture).widths()
-        half = architecture.model_copy(update={"widths": {name: -(-width // 2) for name, width in found.items()}})
-        smaller = resize(copy.deepcopy(model), half).eval()
-        spec = architecture.input
-        with torch.no_grad():
-            smaller(torch.zeros((2, spec.channels, spec.height_px, spec.width_px)))
+        why = ", ".join(sorted(_operations(trial(x_NCHW)) & set(ENTANGLING)))
+        found = {} if why else Channels(trial, architecture).widths()
+        half = {name: -(-width // 2) for name, width in found.items()}
+        _silence(trial, architecture, half)
+        before_NK = trial(x_NCHW).detach()
+        resize(trial, architecture.model_copy(update={"widths": half}))
+        after_NK = trial(x_NCHW).detach()
+        torch.testing.assert_close(after_NK, before_NK, rtol=1e-3, atol=1e-4 * float(before_NK.abs().max()))
     except Exception as error:  # a user's network may do what no tracing follows
-        log.warning("no channels of this network can be removed (%s); it is only quantised", error)
-        return {}
+        found, why = {}, str(error).partition("\n")[0]
     if not found:
-        log.warning("this network has no layers that can be made narrower; it is only quantised")
+        log.warning("no layer of this network can be made narrower (%s); it is only quantised", why or "it has none")
     return found
+
+
+def _silence(model: nn.Module, architecture: Architecture, widths: dict[str, int]) -> None:
+    """Set to zero what every layer makes of the channels that are to leave."""
+    channels = Channels(model, architecture)
+    for name, width in widths.items():
+        for dep, indices in channels.group(name, range(width, channels.width(name))):
+            if dep.handler in (tp.prune_linear_in_channels, tp.prune_conv_in_channels):
+                dep.target.module.weight.data[:, indices] = 0.0
 
 
 def _trace(model: nn.Module, example: torch.Tensor) -> Any:
@@ -111,6 +131,17 @@ def _trace(model: nn.Module, example: torch.Tensor) -> Any:
     for parameter in frozen:
         parameter.requires_grad_(False)
     return graph
+
+
+def _operations(output: torch.Tensor) -> set[str]:
+    """Return the names of the operations that led to a tensor, in lower case: `relu` for ReluBackward0."""
+    waiting, seen = [output.grad_fn], set()
+    while waiting:
+        function = waiting.pop()
+        if function is not None and function not in seen:
+            seen.add(function)
+            waiting += [source for source, _ in function.next_functions]
+    return {function.name().partition("Backward")[0].lower() for function in seen}
 
 
 def _is_root(module: nn.Module) -> bool:

@@ -62,32 +62,44 @@ def make(architecture: Architecture) -> nn.Module:
 
 
 def check(model: nn.Module, architecture: Architecture) -> None:
-    """Refuse a network that could not be trained, stored or built again.
+    """Refuse a network that could not be trained, stored or exported, before hours are spent on it.
 
     Raises:
-        TrainError: it fails on two images, returns anything but logits (2, K), or shares weights between names.
+        TrainError: it has no weights, shares some between names, fails on one image or two, returns anything but
+            logits (N, K), or does what PyTorch cannot export.
     """
     own, spec = architecture.own, architecture.input
     assert own is not None
+    _check_weights(model, own)
     x_NCHW = torch.zeros((2, spec.channels, spec.height_px, spec.width_px))
+    model.eval()
+    for n in (1, 2):
+        try:
+            with torch.no_grad():
+                logits_NK = model(x_NCHW[:n])
+        except Exception as error:
+            raise _failed(own, f"the network on images ({n}, {spec.channels}, ...)", error) from error
+        shape = (n, architecture.classes)
+        if not isinstance(logits_NK, Tensor) or tuple(logits_NK.shape) != shape or logits_NK.dtype != torch.float32:
+            got = f"{tuple(logits_NK.shape)} {logits_NK.dtype}" if isinstance(logits_NK, Tensor) else type(logits_NK)
+            raise TrainError(f"{own.path}:{own.function} returns no logits", got=got, expected=f"{shape} torch.float32")
     try:
-        with torch.no_grad():
-            logits_NK = model.eval()(x_NCHW)
-    except Exception as error:
-        raise _failed(own, f"the network on images {tuple(x_NCHW.shape)}", error) from error
-    shape = (2, architecture.classes)
-    if not isinstance(logits_NK, Tensor) or tuple(logits_NK.shape) != shape or logits_NK.dtype != torch.float32:
-        got = f"{tuple(logits_NK.shape)} {logits_NK.dtype}" if isinstance(logits_NK, Tensor) else type(logits_NK)
-        raise TrainError(f"{own.path}:{own.function} returns no logits", got=got, expected=f"{shape} torch.float32")
+        torch.export.export(model, (x_NCHW,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    except Exception as error:  # PyTorch's list of these is long and changes
+        raise _failed(own, "exporting the network", error) from error
+
+
+def _check_weights(model: nn.Module, own: UserNetwork) -> None:
+    name = f"{own.path}:{own.function}"
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise TrainError(f"{name} has lazy layers", do="give every layer its sizes: they are stored with the weights")
     if not any(p.requires_grad for p in model.parameters()):
-        raise TrainError(f"{own.path}:{own.function} has no weights to train", do="return a network with parameters")
+        raise TrainError(f"{name} has no weights to train", do="return a network with parameters")
     seen: dict[int, str] = {}
-    for name, tensor in model.state_dict().items():
-        other = seen.setdefault(tensor.data_ptr(), name) if tensor.numel() else name
-        if other != name:
-            raise TrainError(
-                f"{own.path}:{own.function} shares weights", got=f"{other} is {name}", do="copy one of them"
-            )
+    for tensor_name, tensor in model.state_dict().items():
+        other = seen.setdefault(tensor.data_ptr(), tensor_name) if tensor.numel() else tensor_name
+        if other != tensor_name:
+            raise TrainError(f"{name} shares weights", got=f"{other} is {tensor_name}", do="give each its own")
 
 
 def _read(path: str) -> bytes:

@@ -88,7 +88,9 @@ def fit(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan, after_epoch: Callable
         after_epoch: called after each epoch that does not end the run, for checkpoints.
     """
     while run.status is None:
-        end_epoch(run, _epoch(run, x_NCHW, y_N, plan), x_NCHW, y_N, plan)
+        with _drawing(plan, run.epoch, y_N.device):
+            loss = _epoch(run, x_NCHW, y_N, plan)
+        end_epoch(run, loss, x_NCHW, y_N, plan)
         if run.status is None:
             after_epoch(run)
     return run
@@ -165,6 +167,14 @@ def load_checkpoint(run: Run, path: Path) -> None:
     run.optimizer.load_state_dict({"state": optimizer, "param_groups": run.optimizer.state_dict()["param_groups"]})
     run.epoch, run.steps, run.high_epochs = counters["epoch"], counters["steps"], counters["high_epochs"]
     run.curve = [(steps, loss) for steps, loss in counters["curve"]]
+
+
+@contextmanager
+def _drawing(plan: Plan, epoch: int, device: torch.device) -> Iterator[None]:
+    """Let what a network draws, such as dropout, depend on seed and epoch alone, so that a run can be resumed."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence([plan.seed, epoch, 2]).generate_state(1)[0]))
+        yield
 
 
 def _epoch(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan) -> float:
