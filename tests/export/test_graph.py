@@ -212,3 +212,17 @@ def test_a_file_outside_the_standard_is_refused(proto, says):
 def test_a_standard_file_passes():
     graph._require_standard(identity(batch="batch"), Path("x.onnx"))
     assert identity(batch="batch").opset_import[0].version == graph.OPSET
+
+
+class Branching(torch.nn.Module):
+    """Take a path that depends on the pixels, which no graph can hold."""
+
+    def forward(self, x_NCHW):
+        return x_NCHW.flatten(1)[:, :3] * (1 if float(x_NCHW.sum()) > 0 else -1)
+
+
+def test_a_network_that_cannot_be_written_is_a_user_error(mlp, rows, tmp_path):
+    contract = Contract(input=rows.info.input, labels=rows.info.labels)
+    with pytest.raises(ExportError, match="PyTorch cannot write this network"):
+        graph.write_float32(Branching(), mlp, contract, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()

@@ -1,5 +1,6 @@
 """A user's own network: found by its path, bound to its bytes, and refused with the reason if it cannot be used."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bigstep import pipeline
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError, TrainError
 from train import networks, own, stage
@@ -125,6 +127,26 @@ def test_what_cannot_be_used_is_refused_with_the_reason(net, rows, source, error
     with pytest.raises(error, match=says) as caught:
         described(net, rows)
     assert str(net) in str(caught.value) and caught.value.exit_code == 2
+
+
+def test_an_edited_file_is_another_key_of_the_cache(net, small_config, small_run):
+    def key():
+        train = small_config.train.model_copy(update={"network": f"{net}:make", "widths": None})
+        config = small_config.model_copy(update={"train": train})
+        steps = {step.stage: step for step in pipeline.dry_run(config, small_run.folder, "train")}
+        assert (steps["data"].action, steps["train"].action) == ("reuse", "run")
+        return steps["train"].key
+
+    before = key()
+    assert key() == before
+    net.write_text(NET + "# edited\n")
+    assert key() != before
+
+
+def test_the_example_of_the_documentation_can_be_used_and_pruned(net, images):
+    page = Path(__file__).parents[2] / "docs" / "networks.md"
+    net.write_text(re.search(r"^```python\n(.*?)^```", page.read_text(), flags=re.M | re.S)[1])
+    assert described(net, images).widths == {"0": 32}
 
 
 def test_a_missing_file_is_a_user_error(tmp_path, rows):
