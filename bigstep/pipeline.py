@@ -46,7 +46,7 @@ class Stage:
 
 MACHINE = "bigstep/machine.py"
 GRAPH = ("export/graph.py", "serve/predictor.py")
-NETWORK = ("torch", "torchvision", "torch-pruning", "safetensors")
+NETWORK = ("torch", "torchvision", "torch-pruning", "safetensors", "scipy")
 TORCH = (*RUNTIME, *NETWORK, "onnx", "onnx-ir", "onnxscript")
 VISION = "bigstep/vision.py"
 STAGES = (
@@ -64,7 +64,7 @@ STAGES = (
         Compact,
         ("data", "train"),
         ("compress", "train", VISION, *GRAPH),
-        (*TORCH, "scipy"),
+        TORCH,
         on_device=True,
     ),
     Stage("export", Exported, ("data", "train", "compress"), ("export", "train", VISION, "serve/predictor.py"), TORCH),

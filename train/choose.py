@@ -148,11 +148,10 @@ def _weighed(robust_weight: float, robust: float, small: float) -> float:
 
 
 def _why(best: RatePoint, finalists: Sequence[RatePoint], points: Sequence[RatePoint], rule: str) -> str:
-    warm = f" with {best.recipe.warmup_steps} steps of warm-up" if best.recipe.warmup_steps else ""
     numbers = {name: value for name, value in best.model_dump().items() if isinstance(value, float)}
     seeds = len(best.statuses)
     of = f"of {len(finalists)} rates that fitted with {seeds} seed{'s' * (seeds > 1)} each"
-    text = f"Rate {best.rate:g}{warm} has the highest score, {rule.format(**numbers)}, {of}."
+    text = f"Rate {best.rate:g}{_warm_up(best)} has the highest score, {rule.format(**numbers)}, {of}."
     beyond = [p for p in points if p.rate > best.rate and set(p.statuses) & {"diverged", "collapsed", "unfitted"}]
     if beyond:
         text += f" At {beyond[0].rate:g} not every seed fits: the usable band ends there."
@@ -160,12 +159,16 @@ def _why(best: RatePoint, finalists: Sequence[RatePoint], points: Sequence[RateP
 
 
 def _statuses(points: Sequence[RatePoint]) -> str:
-    return "; ".join(f"rate {p.rate:g}: {', '.join(p.statuses)}" for p in points)
+    return "; ".join(f"rate {p.rate:g}{_warm_up(p)}: {', '.join(p.statuses)}" for p in points)
+
+
+def _warm_up(point: RatePoint) -> str:
+    return f" with {point.recipe.warmup_steps} steps of warm-up" if point.recipe.warmup_steps else ""
 
 
 def _advice(points: Sequence[RatePoint]) -> dict[str, str]:
     expected = "at least one rate at which every seed reaches train.stop_loss"
-    statuses = {s for p in points for s in p.statuses}
-    if statuses <= {"diverged", "collapsed"}:
+    statuses = {s for p in points for s in p.statuses} - {"stopped", "stuck"}  # short trials above a rate that failed
+    if statuses and statuses <= {"diverged", "collapsed"}:
         return {"expected": expected, "do": "lower train.min_rate: every rate diverges or collapses"}
     return {"expected": expected, "do": "raise train.max_steps, or move train.min_rate and train.max_rate"}
