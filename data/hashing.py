@@ -18,6 +18,7 @@ from data.journal import Journal
 
 HASHES = "hashes.jsonl"  # in the folder of unfinished work: path, size, time and hash of every file read so far
 NOTED_AT_ONCE = 500  # files: what a killed process reads again at most
+Entry = tuple[str, int, int, str]  # path, size in bytes, time in ns, SHA-256 in hexadecimal
 UNREAD = bytes(32)  # stands for the hash of a file that cannot be read
 
 
@@ -39,14 +40,13 @@ def hash_files(root: Path, paths: Sequence[str], work: Path | None) -> Sources:
             their size or time changed; None notes nothing.
     """
     journal = Journal(work / HASHES) if work else None
-    known = {path: rest for path, *rest in journal.entries()} if journal else {}
-    hashes = np.zeros((len(paths), len(UNREAD)), dtype=np.uint8)
-    new: list[tuple[str, int, int, str]] = []
+    stamps, hashes = _noted(journal, paths)
+    new: list[Entry] = []
 
-    def read(path: str) -> tuple[bytes, tuple[str, int, int, str] | None]:
-        return _read(root / path, path, known.get(path))
+    def read(row: int) -> tuple[bytes, Entry | None]:
+        return _read(root, paths[row], stamps[row].tolist(), hashes[row].tobytes())
 
-    for row, (digest, entry) in enumerate(read_all(read, paths, "hashes")):
+    for row, (digest, entry) in enumerate(read_all(read, range(len(paths)), "hashes")):
         hashes[row] = np.frombuffer(digest, dtype=np.uint8)
         if journal and entry:
             new.append(entry)
@@ -72,13 +72,27 @@ def number_copies(sha256: NDArray[np.uint8]) -> NDArray[np.int64]:
     return rank[inverse.ravel()]
 
 
-def _read(file: Path, path: str, known: Sequence[int | str] | None) -> tuple[bytes, tuple[str, int, int, str] | None]:
+def _noted(journal: Journal | None, paths: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return size and time of every file that the journal has, int64 (N, 2), else -1; and hashes, uint8 (N, B)."""
+    stamps = np.full((len(paths), 2), -1, dtype=np.int64)
+    hashes = np.zeros((len(paths), len(UNREAD)), dtype=np.uint8)
+    rows: dict[str, int] = {}
+    for path, size, mtime_ns, digest in journal.entries() if journal else ():
+        rows = rows or {path: row for row, path in enumerate(paths)}
+        if (row := rows.get(path)) is not None:
+            stamps[row] = size, mtime_ns
+            hashes[row] = np.frombuffer(bytes.fromhex(digest), dtype=np.uint8)
+    return stamps, hashes
+
+
+def _read(root: Path, path: str, stamp: list[int], digest: bytes) -> tuple[bytes, Entry | None]:
     """Return the hash of a file, and what is to be noted of it; that is nothing if it was known or cannot be read."""
+    file = root / path
     try:
         found = file.stat()
-        if known and known[:2] == [found.st_size, found.st_mtime_ns]:
-            return bytes.fromhex(str(known[2])), None
-        digest = hashlib.sha256(file.read_bytes())
+        if stamp == [found.st_size, found.st_mtime_ns]:
+            return digest, None
+        content = hashlib.sha256(file.read_bytes())
     except OSError:
         return UNREAD, None
-    return digest.digest(), (path, found.st_size, found.st_mtime_ns, digest.hexdigest())
+    return content.digest(), (path, found.st_size, found.st_mtime_ns, content.hexdigest())
