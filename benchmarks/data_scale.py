@@ -86,9 +86,10 @@ def augment(pixels_NHWC: NDArray[np.uint8], rng: np.random.Generator) -> torch.T
     tops, lefts = rng.integers(0, height - crop + 1, size=(2, n))
     flips = rng.random(n) < 0.5
     out = np.empty((n, crop, crop, channels), dtype=np.uint8)
+    colours, to = pixels_NHWC.view(f"V{channels}"), out.view(f"V{channels}")  # a pixel is moved whole: twice as fast
     for k in range(n):
-        part = pixels_NHWC[k, tops[k] : tops[k] + crop, lefts[k] : lefts[k] + crop]
-        out[k] = part[:, ::-1] if flips[k] else part
+        part = colours[k, tops[k] : tops[k] + crop, lefts[k] : lefts[k] + crop]
+        to[k] = part[:, ::-1] if flips[k] else part
     return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(255)
 
 
@@ -235,8 +236,8 @@ def main() -> None:
         for one in memory(folder, options.small, rng):
             found["memory"].append(one)
             sys.stderr.write(f"memory: {one}\n")
-    (HERE / "results" / "data_scale.json").write_text(json.dumps(found, indent=1) + "\n")
-    (HERE / "results" / "data_scale.md").write_text(as_markdown(found))
+            (HERE / "results" / "data_scale.json").write_text(json.dumps(found, indent=1) + "\n")
+            (HERE / "results" / "data_scale.md").write_text(as_markdown(found))
 
 
 def as_markdown(found: dict[str, Any]) -> str:

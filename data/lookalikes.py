@@ -12,6 +12,7 @@ MAX_DIFFERENCE = 6.0  # mean over two thumbnails, each without its own mean, in 
 EDGE = 6  # grey levels that a neighbour must be brighter by: in flat parts the noise of JPEG would decide otherwise
 MAX_CANDIDATES = 64  # per picture: flat pictures have one hash, and comparing all of them would take for ever
 ROWS, COLUMNS = 8, 9
+MAX_ROWS = 257  # of pixels whose sum 16 bits hold: 257 x 255 is 65,535
 HASHED = 2**12  # thumbnails at once: their sums take eight times their memory
 BLOCK = 2**16  # pairs of hashes compared at once: they stay in the cache of a core
 
@@ -26,8 +27,9 @@ def thumbnails(images_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rows, lengths, columns, size = _grid(height, width)
     thumbs = np.empty((n, ROWS, COLUMNS, channels), dtype=np.uint8)
     for row, (first, length) in enumerate(zip(rows, lengths, strict=True)):
-        sums = images_NHWC[:, first : first + length].sum(axis=1, dtype=np.uint32)  # half the time of reduceat
-        thumbs[:, row] = np.add.reduceat(sums, columns, axis=1) // size[row, :, None]
+        narrow = np.uint16 if length <= MAX_ROWS else np.uint32  # a third of the time of reduceat in 32 bits
+        sums = images_NHWC[:, first : first + length].sum(axis=1, dtype=narrow)
+        thumbs[:, row] = np.add.reduceat(sums, columns, axis=1, dtype=np.uint32) // size[row, :, None]
     return thumbs
 
 
