@@ -7,6 +7,7 @@ Results do not depend on where the pixels are held: normalising works on each pi
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,6 +85,15 @@ def inputs(images_NHWC: NDArray[np.uint8], architecture: Architecture, device: s
     """
     pixels = Pixels(images_NHWC, architecture, device)
     return pixels[:] if 4 * images_NHWC.size <= FLOAT_BYTES else pixels
+
+
+def first(x: Inputs, n: int) -> Inputs:
+    """Return the first n images without reading them."""
+    if not isinstance(x, Pixels):
+        return x[:n]
+    few = copy.copy(x)
+    few.memory, few.on_device = x.memory[:n], None if x.on_device is None else x.on_device[:n]
+    return few
 
 
 def batches(x: Inputs, indices: Sequence[Tensor]) -> Iterator[Tensor]:

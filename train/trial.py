@@ -26,7 +26,7 @@ from bigstep.trained import Recipe, Signals, Trial
 from train import networks, pretrained, prunability, step, watch
 from train.activations import outputs
 from train.augment import Augmentation
-from train.feed import Inputs, inputs
+from train.feed import Inputs, first, inputs
 from train.finish import Finish
 from train.label_free import loss_gini
 from train.loss_share import sample_losses
@@ -38,6 +38,7 @@ log = logging.getLogger("bigstep.train")
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 5.0
 EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
+OUTPUT_BYTES = 64 * 2**20  # of the logits that a trial keeps of one split: those of all ImageNet would take 5 GB
 SIGNAL_IMAGES = 2000  # training images on which signals without bias labels are measured
 STUCK_EPOCHS = 6  # the losses of fewer epochs do not say whether a run is stuck
 
@@ -265,7 +266,7 @@ def _by_groups(bench: Bench, model: nn.Module, work: Path) -> dict[str, float | 
 def _label_free(bench: Bench, model: nn.Module, work: Path) -> dict[str, Signals | float | None]:
     """Measure what needs no bias label, on the first training images, which lie in random order."""
     x_NCHW, y_N = bench.tensors("train")
-    x_NCHW, y_N = x_NCHW[:SIGNAL_IMAGES], y_N[:SIGNAL_IMAGES]
+    x_NCHW, y_N = first(x_NCHW, SIGNAL_IMAGES), y_N[:SIGNAL_IMAGES]
     logits_NK, z_ND = outputs(model, x_NCHW)
     early = work / "train.early.npy"  # absent if the run was over by then
     early_NK = np.load(early, allow_pickle=False)[:SIGNAL_IMAGES] if early.is_file() else logits_NK.cpu().numpy()
@@ -299,7 +300,9 @@ def _correct(model: nn.Module, x_NCHW: Inputs, split: Split) -> NDArray[np.bool_
 
 
 def _save_outputs(bench: Bench, model: nn.Module, work: Path, moment: str) -> None:
+    """Keep the logits of a split, of the first images alone where all of them are too many."""
     for name in ("train", "validation_biased"):
         x_NCHW, _ = bench.tensors(name)
-        logits_NK = step.predict(model, x_NCHW).cpu().numpy()
+        most = max(1, OUTPUT_BYTES // (4 * bench.architecture.classes))
+        logits_NK = step.predict(model, first(x_NCHW, most)).cpu().numpy()
         np.save(work / f"{name}.{moment}.npy", logits_NK, allow_pickle=False)

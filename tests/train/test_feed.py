@@ -31,6 +31,14 @@ def test_batches_are_those_of_the_whole(mapped, mlp):
         assert all(torch.equal(a, b) for a, b in zip(ahead, batches(whole, split), strict=True))
 
 
+def test_the_first_images_are_not_read_before_they_are_asked_for(mapped, mlp):
+    whole, pixels = networks.normalise(mapped, mlp), Pixels(mapped, mlp, "cpu")
+    few = feed.first(pixels, 5)
+    assert isinstance(few, Pixels) and len(few) == 5 and np.shares_memory(few.memory, pixels.memory)
+    assert torch.equal(few[:], whole[:5]) and torch.equal(feed.first(whole, 5), whole[:5])
+    assert len(pixels) == len(whole)
+
+
 def test_training_ends_at_the_same_bits_wherever_pixels_are_held(rows, mlp, make_plan):
     split = rows.split("train")
     y_N = torch.from_numpy(np.array(split.labels))
