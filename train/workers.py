@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,27 +23,35 @@ from train.step import fit, one_thread
 from train.trial import Bench, Fitting, Job, Making, go_on, make_trial, run_trial, to_its_end
 from train.vectorised import can_vectorise, fit_together
 
+J = TypeVar("J")
+R = TypeVar("R")
 STACKED = ("mlp", "cnn")  # a user's own network may do what `vmap` has no rule for
 _bench: Bench  # set once in each worker, so that the images travel once
 
 
 def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
     """Run every job and yield its trial as it finishes. Results do not depend on the number of processes."""
-    if bench.device == "cuda":
-        yield from run_together(bench, jobs)
-        return
-    processes = min(usable_cores(), len(jobs))
+    yield from run_together(bench, jobs) if bench.device == "cuda" else side_by_side(bench, jobs, run_trial)
+
+
+def side_by_side(bench: Bench, jobs: Sequence[J], work: Callable[[Bench, J], R]) -> Iterator[R]:
+    """Yield work(bench, job) of every job as it finishes: in processes on the CPU, one after the other on a GPU.
+
+    Args:
+        work: a function of a module, which a process finds by its name.
+    """
+    processes = min(usable_cores(), len(jobs)) if bench.device == "cpu" else 1
     if processes <= 1:
         for job in jobs:
             with one_thread():
-                trial = run_trial(bench, job)
-            yield trial
+                done = work(bench, job)
+            yield done
         return
     context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang in its thread pools
     light = replace(bench, held={})
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(light, os.getpid()))
     try:
-        for future in as_completed(_submit(pool, jobs)):
+        for future in as_completed(_submit(pool, jobs, work)):
             yield future.result()
     except BrokenProcessPool:
         do = "give it more memory; the same command goes on from the trials that finished"
@@ -82,11 +91,11 @@ def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
             fitting.after_epoch(fitting.run)
 
 
-def _submit(pool: ProcessPoolExecutor, jobs: Sequence[Job]) -> list[Future[Trial]]:
+def _submit(pool: ProcessPoolExecutor, jobs: Sequence[J], work: Callable[[Bench, J], R]) -> list[Future[R]]:
     """Submit every job; the workers that this starts ignore Ctrl-C from their first instruction on."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return [pool.submit(_work, job) for job in jobs]
+        return [pool.submit(_work, work, job) for job in jobs]
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -106,5 +115,5 @@ def _die_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(job: Job) -> Trial:
-    return run_trial(_bench, job)
+def _work(work: Callable[[Bench, J], R], job: J) -> R:
+    return work(_bench, job)
