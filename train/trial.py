@@ -23,7 +23,7 @@ from bigstep.groups import Accuracies, accuracies
 from bigstep.records import Architecture, Images, Split, SplitName
 from bigstep.sealed import WORK, flush, write_json
 from bigstep.trained import Recipe, Signals, Trial
-from train import networks, pretrained, prunability, step, watch
+from train import moments, networks, pretrained, prunability, step, watch
 from train.activations import outputs
 from train.augment import Augmentation
 from train.feed import Inputs, first, inputs
@@ -60,7 +60,8 @@ class Bench:
 
     `out` is the folder of the unfinished record; two processes may share it, each working on trials of its own.
     Without `bias_labels` nothing but `train` and `validation_biased` is opened. `watch_steps` are the steps between
-    measurements of sharpness in a watched run; 0 watches none.
+    measurements of sharpness in a watched run; 0 watches none. With `keeps_moments` each trial has a `moments.json`:
+    whose loss it is, after epochs 1, 2, 4, 8, ...
     """
 
     images: Images
@@ -74,6 +75,7 @@ class Bench:
     pretrained: Path | None = None
     watch_steps: int = 0
     finish: Finish = field(default_factory=Finish)
+    keeps_moments: bool = False
     held: dict[str, tuple[Inputs, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def tensors(self, name: SplitName) -> tuple[Inputs, Tensor]:
@@ -212,6 +214,8 @@ def _keep(bench: Bench, work: Path) -> Callable[[step.Run], None]:
         nonlocal saved
         if run.epoch == EARLY_EPOCH:
             _save_outputs(bench, run.model, work, "early")
+        if bench.keeps_moments and run.epoch & (run.epoch - 1) == 0:
+            moments.note(work, run, _losses(bench, run.model))
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             step.save_checkpoint(run, work / CHECKPOINT)
             saved = time.monotonic()
@@ -234,6 +238,8 @@ def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
         )
     networks.save_weights(run.model, work / "weights.safetensors")
     _save_outputs(bench, run.model, work, "final")
+    if bench.keeps_moments:
+        moments.note(work, run, _losses(bench, run.model))
     x_biased, y_biased = bench.tensors("validation_biased")
     logits = step.predict(run.model, x_biased)
     return Trial(
@@ -245,6 +251,14 @@ def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
         stored=True,
         **(_by_groups(bench, run.model, work) if bench.bias_labels else _label_free(bench, run.model, work)),
     )
+
+
+def _losses(bench: Bench, model: nn.Module) -> moments.Losses:
+    """Return the logits of the first training images, which lie in random order."""
+    split = bench.images.split("train")
+    logits_NK = step.predict(model, bench.tensors("train")[0][:SIGNAL_IMAGES]).cpu().numpy()
+    aligned_N = None if split.aligned is None else split.aligned[:SIGNAL_IMAGES]
+    return moments.Losses(logits_NK, np.array(split.labels[:SIGNAL_IMAGES]), aligned_N)
 
 
 def _by_groups(bench: Bench, model: nn.Module, work: Path) -> dict[str, float | None]:

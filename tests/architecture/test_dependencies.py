@@ -12,7 +12,7 @@ PACKAGES = ("bigstep", "data", "train", "compress", "export", "serve", "verify")
 OPEN = {
     f"bigstep.{m}"
     for m in ("records", "trained", "sealed", "config", "errors", "groups", "intervals", "decode", "machine", "vision")
-}
+} | {"bigstep.rate_map"}
 ALLOWED = {
     "data": OPEN,
     "train": OPEN,
@@ -33,6 +33,7 @@ ALLOWED = {
 TOP_OF_BIGSTEP = {
     *("bigstep.pipeline", "bigstep.store", "bigstep.cli", "bigstep.summary", "bigstep.progress", "bigstep.sweep"),
     *("bigstep.ci", "bigstep.job_summary", "bigstep.benchmark", "bigstep.doctor.examine", "bigstep.watch"),
+    "bigstep.map_summary",
 }
 WITHOUT_TORCH = ("serve", "verify", "bigstep", "data")
 HEAVY = {"torch", "torchvision", "torch_pruning", "captum", "onnx", "onnxscript", "onnx_ir"}
