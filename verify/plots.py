@@ -70,13 +70,13 @@ def learning_rates(trained: TrainedInfo) -> str:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         panels[0].annotate(f"chosen {chosen:g}", (chosen, 1.0), (4, 2), fontweight="bold", **place)
-        _plain_log_axis(panels[-1], rates)
+        plain_log_axis(panels[-1], rates)
         panels[-1].set_xlabel("learning rate of plain SGD (logarithmic)")
         figure.supylabel("validation split", fontsize=10)
         lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
         shown = {name: line for name, line in lines.items() if not name.startswith("_")}
         figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
-        return _svg(figure, "Accuracy and prunability against the learning rate")
+        return svg(figure, "Accuracy and prunability against the learning rate")
 
 
 def stages(compact: Compact, exported: Exported, verdict: Verdict) -> str:
@@ -92,7 +92,7 @@ def stages(compact: Compact, exported: Exported, verdict: Verdict) -> str:
         lines = {line.get_label(): line for axes in (left, right) for line in axes.get_lines()}
         shown = {str(name): line for name, line in lines.items() if not str(name).startswith("_")}
         figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
-        return _svg(figure, "Accuracy of each group through the stages")
+        return svg(figure, "Accuracy of each group through the stages")
 
 
 def sizes(compact: Compact, exported: Exported, verdict: Verdict) -> str:
@@ -103,11 +103,11 @@ def sizes(compact: Compact, exported: Exported, verdict: Verdict) -> str:
         axes = figure.add_subplot()
         _scatter_candidates(axes, compact.info.frontier, group)
         _scatter_files(axes, exported, verdict, group)
-        _plain_log_axis(axes, [form.bytes for form in exported.info.forms], format_bytes)
+        plain_log_axis(axes, [form.bytes for form in exported.info.forms], format_bytes)
         axes.set(xlabel="size of the ONNX file (logarithmic)", ylabel=f"{group} accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         figure.legend(loc="outside lower center", ncols=2)
-        return _svg(figure, f"Size against {group} accuracy")
+        return svg(figure, f"Size against {group} accuracy")
 
 
 def headline_group(scores: Sequence[GroupScore]) -> str:
@@ -221,7 +221,7 @@ def _errors(scores: Sequence[GroupScore]) -> list[list[float]]:
     return [[max(value, 0.0) for value in side] for side in (down, up)]
 
 
-def _plain_log_axis(axes: Any, ticks: Sequence[float], form: Callable[[float], str] = "{:g}".format) -> None:
+def plain_log_axis(axes: Any, ticks: Sequence[float], form: Callable[[float], str] = "{:g}".format) -> None:
     """Make the horizontal axis logarithmic, with a tick at each of `ticks` that has room for its number."""
     shown: list[float] = []
     for tick in sorted(set(ticks)):
@@ -233,9 +233,9 @@ def _plain_log_axis(axes: Any, ticks: Sequence[float], form: Callable[[float], s
     axes.minorticks_off()
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg(figure: Figure, title: str) -> str:
     """Return the figure as an `<svg>` element to stand in HTML, named for those who cannot see it."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    drawn = text.getvalue()
+    return drawn[drawn.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)

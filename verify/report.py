@@ -89,9 +89,9 @@ def write(
         "sizes": plots.sizes(compact, exported, verdict),
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text(_markdown("report.md", facts), encoding="utf-8")
-    (out / "card.md").write_text(_markdown("card.md", facts), encoding="utf-8")
-    (out / "report.html").write_text(_html("report.html", {**facts, "plots": drawn}), encoding="utf-8")
+    (out / "report.md").write_text(markdown_page("report.md", facts), encoding="utf-8")
+    (out / "card.md").write_text(markdown_page("card.md", facts), encoding="utf-8")
+    (out / "report.html").write_text(html_page("report.html", {**facts, "plots": drawn}), encoding="utf-8")
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -350,13 +350,15 @@ def _escape_markdown(value: object) -> object:
     return str(value).translate(_SPECIAL) if isinstance(value, str) else value
 
 
-def _markdown(template: str, facts: Mapping[str, Any]) -> str:
+def markdown_page(template: str, facts: Mapping[str, Any]) -> str:
+    """Fill in a Markdown template of this folder."""
     # Autoescape would write HTML entities; `finalize` escapes every printed value for Markdown instead.
     environment = _environment(autoescape=False, finalize=_escape_markdown)
     return environment.get_template(template).render(facts)
 
 
-def _html(template: str, facts: Mapping[str, Any]) -> str:
+def html_page(template: str, facts: Mapping[str, Any]) -> str:
+    """Fill in an HTML template of this folder; what it does not mark as safe is escaped."""
     return _environment(autoescape=True).get_template(template).render(facts)
 
 
