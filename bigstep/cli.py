@@ -127,6 +127,28 @@ for _stage, _text in {
     _add_stage_command(_stage, _text)
 
 
+@app.command("lr-map")
+def lr_map(
+    source: Source,
+    checkpoints: Annotated[
+        list[Path],
+        typer.Option("--checkpoints", help="networks you trained: a folder, a file like 0.1-s0.safetensors, or a CSV"),
+    ] = [],  # noqa: B006 - typer copies it
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    run_dir: RunDir = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the learning-rate map: the whole grid with every seed, its thresholds, and all that moves with the rate."""
+    from bigstep import checkpoints as given
+    from bigstep import map_summary, pipeline, progress
+
+    config, folder = _place(source, overrides, run_dir)
+    found = given.find(checkpoints)
+    with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
+        record = pipeline.draw_map(config, folder, found)
+    _report(map_summary.MapSummary(record, folder), as_json=as_json)
+
+
 @app.command()
 def serve(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a bundle folder, like runs/digits/bundle")],
@@ -257,12 +279,8 @@ def _run(
         steps = pipeline.dry_run(config, folder, until)
         _print(summary.dry_run_json(steps) if as_json else summary.dry_run_text(steps))
         sys.exit(0)
-    try:
-        with progress.shown(), _stopped_by_sigterm():
-            records = pipeline.run(config, folder, until)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
-        sys.exit(INTERRUPTED)
+    with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
+        records = pipeline.run(config, folder, until)
     if until != "verify":
         _print(summary.stage_json(records, until) if as_json else summary.stage_text(records, until))
         sys.exit(0)
@@ -274,6 +292,15 @@ def _run(
 def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[configuration.Config, Path]:
     config = configuration.load(source, overrides)
     return config, run_dir or Path("runs") / config.name
+
+
+@contextmanager
+def _told_when_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
 
 
 @contextmanager

@@ -19,14 +19,18 @@ from PIL import Image
 from bigstep import ci
 from bigstep.config import Config, to_toml
 from bigstep.errors import ConfigError, RecordError
+from bigstep.rate_map import Checkpoint, RateMap
 from bigstep.records import Bundle, BundleInfo, Check, Compact, Exported, Images, Verdict
 from bigstep.run_outcome import RunOutcome, StageRun
-from bigstep.sealed import Record
+from bigstep.sealed import Record, sha256
 from bigstep.store import SHORT, Store, code_digest, make_key, replace_file, replace_folder, versions
 from bigstep.trained import Trained
 
 log = logging.getLogger("bigstep")
-SHARED = tuple(f"bigstep/{m}.py" for m in ("records", "trained", "sealed", "errors", "groups", "intervals", "decode"))
+SHARED = tuple(
+    f"bigstep/{m}.py" for m in ("records", "trained", "rate_map", "sealed", "errors", "groups", "intervals", "decode")
+)
+MAP_FILES = ("lr-map.html", "lr-map.md", "lr-map.csv", "lr-map-thresholds.csv", "lr-map.svg")
 RUNTIME = ("numpy", "onnxruntime")
 EXAMPLE = "example.png"  # a test image, for a first query
 
@@ -42,6 +46,8 @@ class Stage:
     packages: tuple[str, ...]
     on_device: bool = False
     resumes: bool = False
+    section: str = ""  # of the configuration, where it has another name
+    door: str = ""  # the module with its `run`, where that is another than its folder's `stage`
 
 
 MACHINE = "bigstep/machine.py"
@@ -75,6 +81,17 @@ STAGES = (
         ("verify", "serve/predictor.py", "serve/bench.py", MACHINE),
         (*RUNTIME, "scipy", "Jinja2", "matplotlib"),
     ),
+)
+MAP = Stage(  # beside the five: nothing reads it
+    "lr-map",
+    RateMap,
+    ("data",),
+    ("train", VISION, MACHINE),
+    ("numpy", "scipy", "captum", *NETWORK),
+    on_device=True,
+    resumes=True,
+    section="train",
+    door="train.rate_map",
 )
 SOURCES = {"data": "data.stage", "train": "train.sources"}
 NAMES = tuple(stage.name for stage in STAGES)
@@ -119,19 +136,41 @@ def run(config: Config, folder: Path, until: str = "verify") -> dict[str, Record
         return records
 
 
+def draw_map(config: Config, folder: Path, checkpoints: Sequence[Checkpoint] = ()) -> RateMap:
+    """Draw up the learning-rate map, or reuse it, and write its page, tables and picture into the run folder.
+
+    Args:
+        checkpoints: networks of a user's own training, one per rate and seed, to measure in place of training.
+    """
+    store, stages = Store(folder), (STAGES[0], MAP)
+    with store.locked(), store.telling_a_full_disk():
+        replace_file(store.folder / "config.toml", to_toml(config).encode("utf-8"))
+        versions([package for stage in stages for package in stage.packages] + ["Jinja2", "matplotlib"])
+        device = resolve_device(config.device)
+        records: dict[str, Record[Any]] = {}
+        for stage in stages:
+            records[stage.name], _ = _run_stage(store, stage, config, records, device, checkpoints)
+        found = records[MAP.name]
+        assert isinstance(found, RateMap)
+        for name, content in importlib.import_module("verify.rate_map").documents(found.info, config.name).items():
+            replace_file(store.folder / name, content.encode("utf-8"))
+        return found
+
+
 def dry_run(config: Config, folder: Path, until: str = "verify", device: str | None = None) -> list[Step]:
     """Say for every stage whether it would be reused, resumed or run; nothing is written.
 
     A damaged record is taken to come out the same when it is made again, so that later stages can still be reused.
 
     Args:
+        until: the last stage, or `lr-map` for the map and the images that it reads.
         device: `cpu` or `cuda`, for a run on another machine; the default is what a run here would use.
     """
     store = Store(folder)
     device = device or resolve_device(config.device)
     digests: dict[str, str] = {}
     steps = []
-    for stage in STAGES[: NAMES.index(until) + 1]:
+    for stage in (STAGES[0], MAP) if until == MAP.name else STAGES[: NAMES.index(until) + 1]:
         found, action, key, partial_key = None, "run", "", ""
         if all(name in digests for name in stage.reads):
             key, partial_key = _keys(stage, config, digests, device)
@@ -187,9 +226,17 @@ def _run_stages(
 
 
 def _run_stage(
-    store: Store, stage: Stage, config: Config, records: dict[str, Record[Any]], device: str
+    store: Store,
+    stage: Stage,
+    config: Config,
+    records: dict[str, Record[Any]],
+    device: str,
+    checkpoints: Sequence[Checkpoint] = (),
 ) -> tuple[Record[Any], Literal["reused", "ran"]]:
-    key, partial_key = _keys(stage, config, {name: record.digest for name, record in records.items()}, device)
+    given = checkpoints if stage is MAP else ()
+    digests = {name: record.digest for name, record in records.items()}
+    digests |= {f"checkpoint {c.rate!r} {c.seed}": sha256(c.path) for c in given}
+    key, partial_key = _keys(stage, config, digests, device)
     found = store.find(stage.makes, key)
     if found:
         log.info("%s: unchanged", stage.name)
@@ -200,9 +247,9 @@ def _run_stage(
         shutil.rmtree(out)
         out.mkdir()
     inputs = [records[name] for name in stage.reads]
-    extra = {"device": device} if stage.on_device else {}
-    made: Record[Any] = importlib.import_module(f"{stage.name}.stage").run(
-        getattr(config, stage.name), *inputs, **extra, out=out
+    extra = ({"device": device} if stage.on_device else {}) | ({"checkpoints": given} if given else {})
+    made: Record[Any] = importlib.import_module(stage.door or f"{stage.name}.stage").run(
+        getattr(config, stage.section or stage.name), *inputs, **extra, out=out
     )
     return store.publish(made, key), "ran"
 
@@ -215,8 +262,10 @@ def _keys(stage: Stage, config: Config, digests: dict[str, str], device: str) ->
     """
     decides = {
         "stage": stage.name,
-        "config": getattr(config, stage.name).model_dump(mode="json"),
-        "inputs": {name: digests[name] for name in stage.reads},
+        "config": getattr(config, stage.section or stage.name).model_dump(mode="json"),
+        "inputs": {
+            name: digest for name, digest in digests.items() if name in stage.reads or name.startswith("checkpoint ")
+        },
         "code": code_digest((*stage.code, *SHARED)),
         "sources": _sources(stage, config),
         "versions": versions(stage.packages),
@@ -227,8 +276,9 @@ def _keys(stage: Stage, config: Config, digests: dict[str, str], device: str) ->
 
 def _sources(stage: Stage, config: Config) -> Any:
     """Return hashes of what a stage reads that no other stage made: a user's images, network and weights."""
-    module = SOURCES.get(stage.name)
-    return importlib.import_module(module).sources(getattr(config, stage.name)) if module else None
+    section = stage.section or stage.name
+    module = SOURCES.get(section)
+    return importlib.import_module(module).sources(getattr(config, section)) if module else None
 
 
 def _bundle(store: Store, config: Config, records: dict[str, Record[Any]]) -> Bundle:

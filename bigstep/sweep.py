@@ -71,7 +71,8 @@ def find(folder: Path) -> list[Leftover]:
     """
     config = check(folder)
     devices = DEVICES if config.device == "auto" else (config.device,)
-    steps = [step for device in devices for step in pipeline.dry_run(config, folder, device=device)]
+    ends = (pipeline.NAMES[-1], pipeline.MAP.name)
+    steps = [s for device in devices for end in ends for s in pipeline.dry_run(config, folder, end, device)]
     records = {step.record for step in steps if step.record} | _made_from(folder / "bundle")
     goes_on = {f"{step.stage}-{step.partial_key[:SHORT]}" for step in steps if step.action == "resume"}
     found = [*_unused(folder, records), *_unfinished(folder, goes_on)]
