@@ -19,6 +19,7 @@ from bigstep.records import Images
 from bigstep.sealed import write_json
 from bigstep.trained import Trial
 from train import gradient_flow, map_thresholds, moments, networks, pretrained, regimes, second_phase, stage
+from train.finish import Finish
 from train.map_numbers import Measured, Network, curvature_images, measure_network, report_split
 from train.map_thresholds import FAILED, Ending
 from train.second_phase import Second
@@ -62,7 +63,7 @@ def run(
     """
     if checkpoints:
         return _from_checkpoints(config, images, checkpoints, device, out)
-    bench = replace(stage.make_bench(config, images, device, out), bias_labels=True, watched=True)
+    bench = replace(_bench(config, images, device, out), keeps_moments=True)
     trials = _trials(config, bench)
     rates = sorted({t.recipe.rate for t in trials})
     endings = [Ending(t.recipe.rate, t.seed, t.status) for t in trials]
@@ -102,7 +103,7 @@ def _from_checkpoints(
     config: TrainConfig, images: Images, checkpoints: Sequence[Checkpoint], device: str, out: Path
 ) -> RateMap:
     """Measure networks that a user trained with all that needs no training path."""
-    bench = replace(stage.make_bench(config, images, device, out), bias_labels=True)
+    bench = _bench(config, images, device, out)
     for checkpoint in checkpoints:
         networks.load_weights(bench.architecture, checkpoint.path)  # all of them, before the first is measured
     recipe = stage.recipe_of(config)
@@ -148,6 +149,12 @@ def do(bench: Bench, task: Task) -> Result:
     if isinstance(task, Network):
         return measure_network(bench, task)
     return second_phase.second_phase(bench, task) if isinstance(task, Second) else _flow(bench, task)
+
+
+def _bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
+    """Return what the trials share: a constant rate to the end, so that what follows is another number of its own."""
+    bench = stage.make_bench(config, images, device, out)
+    return replace(bench, bias_labels=True, finish=Finish(), watch_steps=0)
 
 
 def _trials(config: TrainConfig, bench: Bench) -> list[Trial]:

@@ -75,7 +75,6 @@ def _run(bench: Bench, job: Second) -> SecondPhaseResult:
         job.max_steps,
         job.seed + 1,  # another order of the images than that of the first phase
         augmentation=bench.augmentation,
-        bf16=networks.trains_in_bf16(model, bench.device),
     )
     tuned = [averaging.fine_tune(model, x_NCHW, y_N, plan, rate) for rate in job.rates]
     models = [run.model if run.status != "diverged" else None for run in tuned]
