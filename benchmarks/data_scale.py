@@ -270,8 +270,9 @@ def as_markdown(found: dict[str, Any]) -> str:
 
 
 def _row(what: str, against: str, ratios: list[float], target: float) -> str:
+    met = "met" if statistics.median(ratios) >= target else "missed"
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    return f"| {what} | {against} | {statistics.median(ratios):.2f} | {spread} | {len(ratios)} | {target} |"
+    return f"| {what} | {against} | {statistics.median(ratios):.2f} | {spread} | {len(ratios)} | {target}, {met} |"
 
 
 if __name__ == "__main__":
