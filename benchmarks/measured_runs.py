@@ -1,0 +1,209 @@
+"""Training runs of a benchmark: each is made once, measured, and kept as a line of a file; a killed one goes on.
+
+The search of the product is driven here with training seeds of one's own, and with several scores over the same runs.
+"""
+
+import json
+import os
+import platform
+import statistics
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from bigstep.errors import TrainError
+from bigstep.groups import accuracies
+from bigstep.records import Images
+from bigstep.trained import Recipe, Signals, Trial
+from data import stage as data_stage
+from serve.bench import fingerprint
+from train import choose, networks, prunability, stage, step
+from train.activations import outputs
+from train.label_free import loss_gini
+from train.loss_share import sample_losses
+from train.search import Search
+from train.separation import separation
+from train.sparsity import activation_sparsity
+from train.trial import EARLY_EPOCH, SIGNAL_IMAGES, STUCK_EPOCHS
+
+PACKAGES = ("torch", "onnxruntime", "numpy", "scikit-learn")
+
+
+def images(config, folder):
+    """Build the images of a section `data`, or open what an earlier call built."""
+    if not (folder / "manifest.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        data_stage.run(config, out=folder)
+    return Images.open(folder)
+
+
+def on_split(bench, model, name):
+    """Measure accuracy by group, and prunability by unbiased accuracy, on one split."""
+    split = bench.images.split(name)
+    x_NCHW, _ = bench.tensors(name)
+
+    def scores(network):
+        correct = step.predict(network, x_NCHW).argmax(dim=1).numpy() == split.labels
+        return accuracies(correct, split.labels, split.bias, split.aligned)
+
+    points = prunability.curve(model, lambda pruned: scores(pruned).unbiased)
+    found = scores(model)
+    numbers = {key: float(getattr(found, key)) for key in ("unbiased", "aligned", "conflicting")}
+    return {**numbers, "prunability": prunability.area(points)}
+
+
+def signals(bench, model, early_NK):
+    """Measure what `train` measures where there are no bias labels, in the same way."""
+    x_NCHW, y_N = (part[:SIGNAL_IMAGES] for part in bench.tensors("train"))
+    logits_NK, z_ND = outputs(model, x_NCHW)
+    early_NK = logits_NK.numpy() if early_NK is None else early_NK
+
+    def accuracy(network):
+        return float((step.predict(network, x_NCHW).argmax(dim=1) == y_N).float().mean())
+
+    found = {
+        "prunability": prunability.area(prunability.curve(model, accuracy)),
+        "sparsity": activation_sparsity(z_ND),
+        "separation": separation(z_ND, y_N),
+        "concentration": loss_gini(sample_losses(early_NK, y_N.numpy())),
+    }
+    return found if all(np.isfinite(value) for value in found.values()) else None
+
+
+class Runs:
+    """Make runs of one bench and measure them on some splits; `journal` keeps one JSON object a line."""
+
+    def __init__(self, bench, journal, splits):
+        self.bench, self.journal, self.splits = bench, journal, splits
+        self.rows = {}
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        if journal.is_file():
+            lines = journal.read_text().splitlines()
+            for line in lines if journal.read_text().endswith("\n") else lines[:-1]:  # the last was cut off
+                row = json.loads(line)
+                self.rows[row["name"]] = row
+            journal.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()))
+
+    def make(self, recipe, seed, max_steps, *, final=True):
+        """Return a run of at most so many steps, as a row; one that fitted, or is final, is measured."""
+        name = f"{recipe.name}-s{seed}"
+        row = self.rows.get(name)
+        if row is not None and (row["limit"] >= max_steps or row["status"] not in ("unfitted",)):
+            if row["status"] == "unfitted" and row["limit"] == max_steps and final and not row["measured"]:
+                return self._train(name, recipe, seed, max_steps, final)
+            return row
+        return self._train(name, recipe, seed, max_steps, final)
+
+    def _train(self, name, recipe, seed, max_steps, final):
+        bench, early = self.bench, []
+        model = networks.build(bench.architecture, seed)
+        x_NCHW, y_N = bench.tensors("train")
+        plan = step.Plan(recipe, bench.batch_size, bench.stop_loss, max_steps, seed)
+
+        def after_epoch(run):
+            if run.epoch == EARLY_EPOCH:
+                early.append(step.predict(run.model, x_NCHW[:SIGNAL_IMAGES]).numpy())
+
+        run = step.fit(step.start(model, recipe), x_NCHW, y_N, plan, after_epoch)
+        row = {
+            "name": name,
+            "recipe": recipe.model_dump(),
+            "seed": seed,
+            "status": run.status,
+            "steps": run.steps,
+            "limit": max_steps,
+            "train_loss": run.train_loss,
+            "curve": [point for point in run.curve if np.isfinite(point[1])],
+            "measured": run.status == "fitted" or (final and run.status == "unfitted"),
+        }
+        if row["measured"]:
+            row |= {split: on_split(bench, model, split) for split in self.splits}
+        if row["measured"] and "validation" in self.splits:
+            x_biased, y_biased = bench.tensors("validation_biased")
+            logits_NK = step.predict(model, x_biased)
+            row["signals"] = signals(bench, model, early[0] if early else None)
+            row["biased_predicted"] = logits_NK.argmax(dim=1).tolist()
+            row["biased_loss"] = float(cross_entropy(logits_NK, y_biased))
+        self.rows[name] = row
+        with self.journal.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{name}: {row['status']} after {row['steps']} steps", file=sys.stderr, flush=True)
+        return row
+
+    def trial(self, job, seed):
+        """Answer a job of the search, with another training seed, as the stage would."""
+        row = self.make(job.recipe, seed, job.max_steps, final=job.final)
+        outcome = {"name": row["name"], "recipe": job.recipe, "seed": seed, "steps": row["steps"]}
+        over = row["steps"] > job.max_steps  # an earlier search took it further
+        if row["status"] == "unfitted" or over:
+            losses = [loss for steps, loss in row["curve"] if steps <= job.max_steps]
+            status = "unfitted" if job.final else ("stuck" if _stuck(losses) else "stopped")
+            steps = min(row["steps"], job.max_steps)
+            return Trial(**{**outcome, "steps": steps}, status=status, train_loss=losses[-1] if losses else None)
+        if row["status"] != "fitted":
+            return Trial(**outcome, status=row["status"], train_loss=None)
+        found = Signals(**row["signals"]) if row["signals"] else None
+        return Trial(**outcome, status="fitted", train_loss=row["train_loss"], signals=found, **row["validation"])
+
+    def one_hot(self, name):
+        """Return logits that give the classes which a run gave on `validation_biased`: all that agreement needs."""
+        return np.eye(len(self.bench.images.info.labels), dtype=np.float32)[self.rows[name]["biased_predicted"]]
+
+    def score(self, rule, robust_weight):
+        """Return the score of one of the two rules."""
+        if rule == "groups":
+            return choose.by_groups(robust_weight)
+        return choose.label_free(robust_weight, self.one_hot)
+
+
+def search(runs, axis, score, first_seed):
+    """Search as the stage `train` does, with the seeds that follow the first; returns what was found and chosen."""
+    found = Search(axis, lambda trials: score(trials) or 0.0)
+    rounds = found.rounds()
+    trials = None
+    while True:
+        try:
+            jobs = next(rounds) if trials is None else rounds.send(trials)
+        except StopIteration:
+            break
+        trials = [runs.trial(job, first_seed + job.seed) for job in jobs]
+    every = [trial for seeds in found.trials.values() for trial in seeds.values()]
+    try:
+        chosen = choose.choose(choose.rate_map(every, score), every, score, stage.RULES[False]).trial
+    except TrainError:
+        return None, found
+    return next(trial.recipe for trial in every if trial.name == chosen), found
+
+
+def recipe(row):
+    """Return the recipe of a row."""
+    return Recipe(**row["recipe"])
+
+
+def make_bench(config, built, folder):
+    """Return the product's bench; the stage's folder is never written to."""
+    torch.set_num_threads(1)
+    return replace(stage.make_bench(config, built, "cpu", folder), bias_labels=True)
+
+
+def machine():
+    """Say where and with what something was measured."""
+    found = {**fingerprint(), "python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
+    return {**found, **{package: version(package) for package in PACKAGES}}
+
+
+def spread(values, digits=1, factor=100):
+    """Write mean and standard deviation, by default in percent."""
+    values = [factor * value for value in values]
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}" if values else "-"
+
+
+def _stuck(losses):
+    """Do what the stage does to tell whether a loss has stopped falling."""
+    third = len(losses) // 3
+    return len(losses) >= STUCK_EPOCHS and sum(losses[-third:]) >= sum(losses[-2 * third : -third])
