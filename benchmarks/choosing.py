@@ -61,7 +61,14 @@ def one_set(name, folder, searches):
     tried = runs.Runs(bench, folder / "searches.jsonl", ("validation",))
     grid = runs.Runs(bench, folder / "grid.jsonl", ("test",))
     epoch_steps = math.ceil(bench.images.info.counts["train"] / config.batch_size)
-    axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps)
+    axis = Axis(
+        recipe_of(config),
+        config.rates,
+        config.num_seeds,
+        config.max_steps,
+        epoch_steps,
+        math.log(len(bench.images.info.labels)),
+    )
     rates = [judge(grid, recipe_of(config, rate), config) for rate in config.rates]
     found = []
     for number in range(searches):

@@ -78,7 +78,14 @@ def one_share(share, folder):
     bench = runs.make_bench(config, built, folder)
     tried = runs.Runs(bench, folder / "runs.jsonl", ("validation", "test"))
     epoch_steps = math.ceil(built.info.counts["train"] / config.batch_size)
-    axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps)
+    axis = Axis(
+        recipe_of(config),
+        config.rates,
+        config.num_seeds,
+        config.max_steps,
+        epoch_steps,
+        math.log(len(built.info.labels)),
+    )
     found = {}
     for name, rule in RULES.items():
         recipe, made = runs.search(tried, axis, tried.score(rule, WEIGHT), 0)

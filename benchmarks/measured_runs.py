@@ -82,20 +82,21 @@ class Runs:
         self.rows = {}
         journal.parent.mkdir(parents=True, exist_ok=True)
         if journal.is_file():
-            lines = journal.read_text().splitlines()
-            for line in lines if journal.read_text().endswith("\n") else lines[:-1]:  # the last was cut off
-                row = json.loads(line)
-                self.rows[row["name"]] = row
-            journal.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()))
+            whole = [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            journal.write_text("".join(whole))  # without the last one, if it was cut off
+            for row in map(json.loads, whole):
+                self.rows[row["name"], row["limit"]] = row
 
     def make(self, recipe, seed, max_steps, *, final=True):
-        """Return a run of at most so many steps, as a row; one that fitted, or is final, is measured."""
+        """Return a run of at most so many steps, as a row; one that fitted, or is final, is measured.
+
+        A run that ended earlier than some larger budget serves for this one as well: it is the same run.
+        """
         name = f"{recipe.name}-s{seed}"
-        row = self.rows.get(name)
-        if row is not None and (row["limit"] >= max_steps or row["status"] not in ("unfitted",)):
-            if row["status"] == "unfitted" and row["limit"] == max_steps and final and not row["measured"]:
-                return self._train(name, recipe, seed, max_steps, final)
-            return row
+        for row in self.rows.values():
+            ended = row["status"] != "unfitted" and row["steps"] <= max_steps
+            if row["name"] == name and (ended or (row["limit"] == max_steps and row["measured"] >= final)):
+                return row
         return self._train(name, recipe, seed, max_steps, final)
 
     def _train(self, name, recipe, seed, max_steps, final):
@@ -128,7 +129,7 @@ class Runs:
             row["signals"] = signals(bench, model, early[0] if early else None)
             row["biased_predicted"] = logits_NK.argmax(dim=1).tolist()
             row["biased_loss"] = float(cross_entropy(logits_NK, y_biased))
-        self.rows[name] = row
+        self.rows[name, max_steps] = row
         with self.journal.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{name}: {row['status']} after {row['steps']} steps", file=sys.stderr, flush=True)
@@ -138,12 +139,10 @@ class Runs:
         """Answer a job of the search, with another training seed, as the stage would."""
         row = self.make(job.recipe, seed, job.max_steps, final=job.final)
         outcome = {"name": row["name"], "recipe": job.recipe, "seed": seed, "steps": row["steps"]}
-        over = row["steps"] > job.max_steps  # an earlier search took it further
-        if row["status"] == "unfitted" or over:
-            losses = [loss for steps, loss in row["curve"] if steps <= job.max_steps]
+        if row["status"] == "unfitted":
+            losses = [loss for _, loss in row["curve"]]
             status = "unfitted" if job.final else ("stuck" if _stuck(losses) else "stopped")
-            steps = min(row["steps"], job.max_steps)
-            return Trial(**{**outcome, "steps": steps}, status=status, train_loss=losses[-1] if losses else None)
+            return Trial(**outcome, status=status, train_loss=row["train_loss"])
         if row["status"] != "fitted":
             return Trial(**outcome, status=row["status"], train_loss=None)
         found = Signals(**row["signals"]) if row["signals"] else None
@@ -151,7 +150,9 @@ class Runs:
 
     def one_hot(self, name):
         """Return logits that give the classes which a run gave on `validation_biased`: all that agreement needs."""
-        return np.eye(len(self.bench.images.info.labels), dtype=np.float32)[self.rows[name]["biased_predicted"]]
+        classes = len(self.bench.images.info.labels)
+        row = next(row for row in self.rows.values() if row["name"] == name and row["measured"])
+        return np.eye(classes, dtype=np.float32)[row["biased_predicted"]]
 
     def score(self, rule, robust_weight):
         """Return the score of one of the two rules."""

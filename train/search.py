@@ -3,7 +3,9 @@
 What is looked for lies just below the convergence threshold (Barsbey et al. 2025, arXiv:2507.17748, abstract;
 Sadrtdinov et al. 2024, arXiv:2410.22113, abstract), so that is where the steps go, in four acts:
 
-1. *Fence*: bisect the grid for the largest rate below which nothing diverges or collapses, with short trials.
+1. *Fence*: bisect the grid for the largest rate below which nothing diverges, collapses or overshoots, with short
+   trials. One overshoots whose loss has fallen less than half as far below that of guessing as a smaller rate's: it
+   hops about. On moons and stars such rates take whole trainings to fail, which left nothing for those that fit.
 2. *Climb*: train that rate and the two below it to the end, those that got stuck at a high loss first to go; go on
    downwards while the lowest of them scores best. Where a rate just above the fence survives with a warm-up, it is one
    of them.
@@ -31,6 +33,7 @@ CANDIDATES = 3  # rates that are trained to the end at first
 HALVE_FROM = 3  # seeds of a rate after which only the better half goes on
 CONFIRM = 2  # times as many further seeds as the repetition has, for the best rate
 PATIENCE = 2.0  # a further seed of a rate gets this many times the steps of its slowest seed so far
+OVERSHOT = 1 / 2  # part of what a smaller rate has gained in as many steps, below which a short trial has failed
 FAILED = ("diverged", "collapsed")
 
 Rounds = Generator[Sequence[Job], Sequence[Trial], None]
@@ -39,13 +42,17 @@ Score = Callable[[Sequence[Trial]], float]
 
 @dataclass(frozen=True)
 class Axis:
-    """Say what is searched: the recipe without its rate, the rates, seeds, and steps of one training and one epoch."""
+    """Say what is searched: the recipe without its rate, the rates, seeds, and steps of one training and one epoch.
+
+    `chance_loss` is the loss of guessing, in nats.
+    """
 
     recipe: Recipe
     rates: Sequence[float]
     num_seeds: int
     max_steps: int
     epoch_steps: int
+    chance_loss: float
 
     @property
     def short_steps(self) -> int:
@@ -96,11 +103,11 @@ class Search:
             tried = [k for k in inside if self.axis.at(k) in self.trials]
             if not tried:  # the budget is spent
                 break
-            failing = [k for k in tried if self._first(self.axis.at(k)).status in FAILED]
+            failing = [k for k in tried if not self._survives(self.axis.at(k))]
             high = min(failing, default=high)
             low = max((k for k in tried if k < high), default=low)
         below = f"up to {rates[low]:g} none diverges or collapses" if low >= 0 else "every rate diverges or collapses"
-        above = f"{rates[high]:g} {self._first(self.axis.at(high)).status}" if high < len(rates) else "none does"
+        above = f"{rates[high]:g} {self._failure(self.axis.at(high))}" if high < len(rates) else "none does"
         self.says.append(f"In {self.axis.short_steps} steps {below}; {above}.")
         return low
 
@@ -184,7 +191,21 @@ class Search:
         return list(self.trials[recipe].values())
 
     def _survives(self, recipe: Recipe) -> bool:
-        return recipe in self.trials and self._first(recipe).status not in FAILED
+        return recipe in self.trials and self._first(recipe).status not in FAILED and not self._overshoots(recipe)
+
+    def _failure(self, recipe: Recipe) -> str:
+        return "overshoots" if self._overshoots(recipe) else self._first(recipe).status
+
+    def _overshoots(self, recipe: Recipe) -> bool:
+        """Say whether a short trial has gained less than OVERSHOT of what a smaller rate has."""
+        smaller = [self._gain(other) for other in self.trials if other.rate < recipe.rate]
+        short = self._first(recipe).status in ("stopped", "stuck")
+        return short and self._gain(recipe) < OVERSHOT * max(smaller, default=0.0)
+
+    def _gain(self, recipe: Recipe) -> float:
+        """Return how far the loss of a short trial has fallen below that of guessing, in nats; 0.0 if it diverged."""
+        loss = self._first(recipe).train_loss
+        return 0.0 if loss is None else self.axis.chance_loss - loss
 
     def _fits(self, recipe: Recipe) -> bool:
         return recipe in self.trials and all(trial.status == "fitted" for trial in self._seeds(recipe))

@@ -113,7 +113,8 @@ def score_of(config: TrainConfig, bench: Bench) -> choose.Score:
 def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
     """Run the search; its finished rounds lie in `work/rounds.json`, so that it goes on as it had begun."""
     epoch_steps = math.ceil(bench.images.info.counts["train"] / config.batch_size)
-    axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps)
+    chance_loss = math.log(len(bench.images.info.labels))
+    axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
     found = Search(axis, lambda trials: score(trials) or 0.0)
     journal = bench.out / WORK / "rounds.json"
     past = _read_rounds(journal)

@@ -10,17 +10,22 @@ from train.search import BUDGET, Axis, Search
 
 RATES = TrainConfig().rates  # nine, 0.01 to 1
 EPOCH = 50
+CHANCE = 2.0  # nats
 
 
 def axis(rates=RATES, max_steps=6000, num_seeds=5, epoch_steps=EPOCH):
-    return Axis(Recipe(optimizer="sgd", rate=rates[0]), rates, num_seeds, max_steps, epoch_steps)
+    return Axis(Recipe(optimizer="sgd", rate=rates[0]), rates, num_seeds, max_steps, epoch_steps, CHANCE)
 
 
 class World:
-    """Answer jobs as training would: rates above `edge` diverge, others fit after `work / rate` steps."""
+    """Answer jobs as training would: rates above `edge` diverge, others fit after `work / rate` steps.
 
-    def __init__(self, edge=0.4, work=50.0, warm_edge=None, best=None, moody=()):
+    Those above `hops` neither diverge nor fit.
+    """
+
+    def __init__(self, edge=0.4, work=50.0, warm_edge=None, best=None, moody=(), hops=3.0):
         self.edge, self.warm_edge, self.work, self.best, self.moody = edge, warm_edge or edge, work, best, moody
+        self.hops = hops
         self.steps = 0
         self.jobs = []
 
@@ -30,10 +35,13 @@ class World:
         status, steps = "fitted", max(EPOCH, round(self.work / job.recipe.rate))
         if job.recipe.rate > edge or (job.recipe.rate, job.seed) in self.moody:
             status, steps = "diverged", 3 * EPOCH
+        elif job.recipe.rate > self.hops:
+            steps = 10**6
         if steps > job.max_steps:
             status, steps = ("unfitted" if job.final else "stopped"), job.max_steps
         self.steps += steps - known
-        return Trial(name=job.name, recipe=job.recipe, seed=job.seed, status=status, steps=steps, train_loss=0.0)
+        loss = 0.9 * CHANCE if job.recipe.rate > self.hops else 0.2 * CHANCE
+        return Trial(name=job.name, recipe=job.recipe, seed=job.seed, status=status, steps=steps, train_loss=loss)
 
     def score(self, trials):
         """Rise with the rate up to the best one, and fall beyond."""
@@ -106,6 +114,21 @@ def test_the_best_rate_gets_no_more_seeds_than_the_budget_allows():
     search = World(work=600.0).search(axis())  # 1,898 steps a training, and up to twice that are set aside
     [best] = most_seeds(search)
     assert best.rate == 0.3162 and 1 < len(search.trials[best]) < 13
+
+
+def test_rates_that_hop_about_are_not_trained_to_the_end():
+    world = World(edge=2.0, hops=0.2, work=20.0)
+    search = world.search(axis())
+    [best] = most_seeds(search)
+    assert (best.rate, len(search.trials[best])) == (0.1778, 13)
+    assert not [job for job in world.jobs if job.recipe.rate > 0.2 and job.final]
+    assert search.says[0] == "In 750 steps up to 0.1778 none diverges or collapses; 0.3162 overshoots."
+
+
+def test_where_every_rate_is_as_slow_none_overshoots():
+    world = World(edge=2.0, hops=0.0)
+    search = world.search(axis())
+    assert search.says[0] == "In 750 steps up to 1 none diverges or collapses; none does."
 
 
 def test_where_every_rate_diverges_little_is_spent():
