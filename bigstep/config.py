@@ -104,7 +104,9 @@ class TrainConfig(Section):
     min_rate: Positive = Field(0.01, description="smallest learning rate of the logarithmic grid")
     max_rate: Positive = Field(1.0, description="largest learning rate of the grid; it should diverge")
     num_rates: Count = Field(9, description="number of rates in the grid")
-    num_seeds: Count = Field(5, description="runs of each promising rate; the best one gets up to three times as many")
+    num_seeds: Count = Field(
+        5, description="runs of a rate of the map, or of a promising one; the best gets up to three times as many"
+    )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="momentum of SGD; 0 is the reference")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L2: adds weight_decay * w to the gradient")
     l1: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L1: adds l1 * sign(w) to the gradient")
