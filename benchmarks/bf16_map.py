@@ -15,14 +15,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from machine import machine
 from torch import nn
 
 from bigstep.config import DataConfig, TrainConfig
 from bigstep.groups import accuracies
-from bigstep.store import versions
 from bigstep.trained import Recipe
 from data import stage as data_stage
-from serve.bench import fingerprint
 from train import networks, prunability, step
 from train.feed import inputs
 from train.stage import describe
@@ -129,12 +128,11 @@ def main():
         architecture = describe(config, images)
         cases = [(rate, seed, kind) for rate in config.rates for seed in range(seeds) for kind in KINDS]
         rows = [trial(config, images, architecture, *case) for case in cases]
-    machine = {**fingerprint(), **versions(("torch", "numpy"))}
     option = f" --network {network} --widths {' '.join(map(str, widths))}" if network == "cnn" else ""
     command = f".venv/bin/python benchmarks/bf16_map.py --seeds {seeds}{option}"
     name = "bf16_map" + ("_cnn" if network == "cnn" else "")
     RESULTS.mkdir(exist_ok=True)
-    found = {"command": command, "machine": machine, "runs": rows}
+    found = {"command": command, "machine": machine(), "runs": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     (RESULTS / f"{name}.md").write_text(report(found, config))
     print(report(found, config))

@@ -15,10 +15,7 @@ Writes `results/data_scale.json` and `.md`. Files lie in a temporary folder, and
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import resource
 import shutil
 import statistics
@@ -32,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import machine
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,7 +37,6 @@ from bigstep import vision
 from bigstep.config import Config, DataConfig
 from bigstep.pipeline import run as run_pipeline
 from bigstep.records import Images, SplitName
-from serve.bench import fingerprint
 
 HERE = Path(__file__).parent
 SIDE_PX, CROP_PX, BATCH = 224, 208, 64
@@ -51,6 +48,7 @@ import sys
 from pathlib import Path
 from bigstep.config import Config, DataConfig
 from bigstep.pipeline import run
+from machine import machine
 
 def peak():
     return next(line.split()[1] for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
@@ -213,13 +211,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     found: dict[str, Any] = {"command": " ".join([".venv/bin/python benchmarks/data_scale.py", *sys.argv[1:]])}
-    found["machine"] = {
-        "cpu": fingerprint()["cpu"],
-        "cores": len(os.sched_getaffinity(0)),
-        "load before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in ("numpy", "Pillow", "torch", "torchvision")},
-    }
+    found["machine"] = machine("Pillow", "torchvision")
     with tempfile.TemporaryDirectory(prefix="bigstep-data-scale-") as name:
         folder = Path(name)
         photos = folder / "photos"

@@ -9,16 +9,16 @@ it in their name.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from machine import machine
+
 from bigstep.records import Bundle, Compact, Exported, Verdict
-from bigstep.store import SHORT, versions
+from bigstep.store import SHORT
 from bigstep.trained import Trained
-from serve.bench import fingerprint
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn")
@@ -155,12 +155,12 @@ def main():
     for seed in range(arguments.seeds):
         rows.append(run(seed, arguments.work, settings))
         print(f"seed {seed}: {rows[-1]['verdict']}, rate {rows[-1]['rate']:g}", file=sys.stderr)
-    machine = {**fingerprint(), **versions(PACKAGES), "cores": str(len(os.sched_getaffinity(0)))}
+    measured_on = machine(*PACKAGES)
     option = f" --batch-size {arguments.batch_size}" if arguments.batch_size else ""
     command = f".venv/bin/python benchmarks/digits_over_seeds.py --seeds {len(rows)}{option}"
     name = "digits_over_seeds" + (f"_batch_{arguments.batch_size}" if arguments.batch_size else "")
     RESULTS.mkdir(exist_ok=True)
-    found = {"command": command, "machine": machine, "runs": rows}
+    found = {"command": command, "machine": measured_on, "runs": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     batch = f" at batch size {arguments.batch_size}" if arguments.batch_size else ""
     text = f"""# Coloured digits{batch}, {len(rows)} seeds of splits and colours
@@ -177,7 +177,7 @@ The learning-rate map, on validation, averaged over data seeds (and five trainin
 
 {rates(rows)}
 
-Machine: {"; ".join(f"{key} {value}" for key, value in machine.items() if key != "load average")}.
+Machine: {"; ".join(f"{key} {value}" for key, value in measured_on.items() if key != "load average")}.
 """
     (RESULTS / f"{name}.md").write_text(text)
     print(text)

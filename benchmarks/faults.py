@@ -18,11 +18,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import random
 import re
 import shutil
@@ -36,7 +34,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.bench import fingerprint
+from machine import machine
 
 HERE = Path(__file__).parent
 MODES = {"none": 0, "full disk": 1, "kill before": 2, "kill after": 3, "clock goes backwards": 4}
@@ -440,14 +438,8 @@ def faults_of(operations: list[tuple[str, str]], stage: str) -> list[Fault]:
 
 def write_results(results: Path, rows: list[Row], given: argparse.Namespace) -> None:
     """Write every row as JSON, and as Markdown a table of the random moments and counts of the others."""
-    machine = {
-        "cpu": fingerprint()["cpu"],
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("torch", "onnxruntime", "numpy")},
-    }
     command = f".venv/bin/python benchmarks/faults.py --seed {given.seed}"
-    found = {"command": command, "machine": machine, "held": sum(row.held for row in rows), "of": len(rows)}
+    found = {"command": command, "machine": machine(), "held": sum(row.held for row in rows), "of": len(rows)}
     content = {**found, "rows": [asdict(row) for row in rows]}
     results.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     results.with_suffix(".md").write_text(as_markdown(found, rows))

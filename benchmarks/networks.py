@@ -12,10 +12,7 @@ weights say nothing about accuracy. Writes `results/networks.json` and `.md`.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -25,13 +22,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from machine import machine
 from torch.nn.functional import cross_entropy
 
 from bigstep.config import FAMILIES
 from bigstep.records import Architecture, Contract, InputSpec, Quantisation
 from compress.prune import prune, scaled_widths
 from export import graph
-from serve.bench import fingerprint
 from serve.predictor import Predictor
 from train import networks, step
 
@@ -101,15 +98,14 @@ def main() -> None:
         for family in families:
             measured.append(measure(family, Path(folder)))
             sys.stderr.write(f"{json.dumps(measured[-1])}\n")
-    machine = {
-        "cpu": fingerprint()["cpu"],
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "torch-pruning", "onnxruntime")},
-    }
     settings = {"side_px": SIDE_PX, "classes": CLASSES, "batch": BATCH, "steps": STEPS, "images": IMAGES, "threads": 1}
     command = " ".join([".venv/bin/python benchmarks/networks.py", *(families if families != FAMILIES else ())])
-    found = {"command": command, "machine": machine, "settings": settings, "families": measured}
+    found = {
+        "command": command,
+        "machine": machine("torchvision", "torch-pruning"),
+        "settings": settings,
+        "families": measured,
+    }
     (HERE / "results" / "networks.json").write_text(json.dumps(found, indent=1) + "\n")
     (HERE / "results" / "networks.md").write_text(as_markdown(found))
 

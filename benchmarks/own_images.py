@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
-
-from serve.bench import fingerprint
 
 HERE = Path(__file__).parent
 BIASES = ("hue", "position", "quality")
@@ -132,13 +129,7 @@ def main() -> None:
             for known in (True, False):
                 runs.append(run(Path(name), bias, known=known, seed=seed))
                 sys.stderr.write(f"{bias}, {'with' if known else 'without'} the column: exit {runs[-1]['exit']}\n")
-    machine = {
-        "cpu": fingerprint()["cpu"],
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in ("torch", "onnxruntime", "numpy")},
-    }
-    found = {"command": f".venv/bin/python benchmarks/own_images.py --seed {seed}", "machine": machine, "runs": runs}
+    found = {"command": f".venv/bin/python benchmarks/own_images.py --seed {seed}", "machine": machine(), "runs": runs}
     (HERE / "results" / "own_images.json").write_text(json.dumps(found, indent=1) + "\n")
     (HERE / "results" / "own_images.md").write_text(as_markdown(found))
 

@@ -17,13 +17,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from machine import machine
 from torch.nn.functional import cross_entropy
 
 from bigstep.config import DataConfig, TrainConfig
-from bigstep.store import versions
 from bigstep.trained import Recipe
 from data import stage as data_stage
-from serve.bench import fingerprint, load
+from serve.bench import load
 from train import networks, step
 from train.feed import inputs
 from train.stage import describe
@@ -210,7 +210,7 @@ def main():
     arguments = parser.parse_args()
     device = arguments.device
     torch.set_num_threads(1)
-    machine = {**fingerprint(device=device), **versions(("torch", "numpy")), "load before": load()}
+    measured_on = {**machine(device=device), "load before": load()}
     rows = {}
     with TemporaryDirectory() as folder:
         images = data_stage.run(DataConfig(), out=Path(folder))
@@ -222,13 +222,13 @@ def main():
                 "compiled": compiled(case, max(2, arguments.repeats // 5)),
             }
             print(name, rows[name]["loops"]["ratio"]["median"], flush=True)
-    machine["load"] = load()
+    measured_on["load"] = load()
     command = ".venv/bin/python benchmarks/training_speed.py"
     command += f" --repeats {arguments.repeats} --steps {arguments.steps}" + (
         "" if device == "cpu" else " --device cuda"
     )
     name = "training_speed" + ("" if device == "cpu" else f"_{device}")
-    found = {"command": command, "machine": machine, "networks": rows}
+    found = {"command": command, "machine": measured_on, "networks": rows}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     clock = "wall clock" if device == "cuda" else "CPU time of the process, one thread"
@@ -241,7 +241,7 @@ pass at the end; both end at the same bits on a CPU. Diagnostics are off. The ti
 
 {tables(rows)}
 
-Machine: {"; ".join(f"{key} {value}" for key, value in machine.items())}.
+Machine: {"; ".join(f"{key} {value}" for key, value in measured_on.items())}.
 """
     (RESULTS / f"{name}.md").write_text(text)
     print(text)

@@ -132,6 +132,12 @@ WRONG = {
     "init for a folder without images": Wrong("init --data folder empty", "no images", 2, a_folder("empty")),
     "init with a path and no word of data": Wrong("init pictures", "goes with --data folder|--output"),
     "init for unknown data": Wrong("init --data cats", "data.kind is not valid|'cats'"),
+    # ---- looking at trainings ----
+    "watch nothing": Wrong("watch", "Missing argument"),
+    "watch no folder": Wrong("watch nowhere --once", "nowhere"),
+    "watch a server": Wrong("watch http://localhost:8000 --once", "http://localhost:8000"),
+    "map of unknown data": Wrong("lr-map tiny --set data.kind=cats", "data.kind is not valid"),
+    "map of checkpoints that are not there": Wrong("lr-map tiny --checkpoints nowhere", "nowhere"),
     # ---- the run folder ----
     "run folder is a file": Wrong("data tiny --run-dir file", "file cannot be the run folder|--run-dir", 2, a_file("file")),
     "run folder below a file": Wrong("data tiny --run-dir file/deep", "cannot be the run folder", 2, a_file("file")),
