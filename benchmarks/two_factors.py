@@ -51,7 +51,7 @@ def one_set(name, folder, seeds):
                 rows = [book.make(asked, seed, MAX_STEPS, ("test",)) for seed in range(seeds)]
                 tables[knob].append({"rate": rate, "value": value, **cell(rows)})
     told = {key: getattr(config, key) for key in SETTINGS} | {"max_steps": MAX_STEPS}
-    return {"settings": told, "tables": tables, "spearman": by_ratio(tables["batch"])}
+    return {"settings": told, "seeds": seeds, "tables": tables, "spearman": by_ratio(tables["batch"])}
 
 
 def by_ratio(cells):
@@ -84,11 +84,11 @@ def as_markdown(found):
 
 Made by `{found["command"]}`. {__doc__.split(chr(10) * 2)[2].replace(chr(10), " ")}
 
-Cells: J in points (conflicting accuracy in %, prunability), the mean over {found["seeds"]} seeds.
+Cells: J in points (conflicting accuracy in %, prunability), the mean over seeds.
 """
     for name, one in found["sets"].items():
         told = ", ".join(f"{key} {value}" for key, value in one["settings"].items() if value)
-        text += f"\n## {name}\n\n{told}\n"
+        text += f"\n## {name}\n\n{told}; {one['seeds']} seed{'s' * (one['seeds'] > 1)}\n"
         for knob, cells in one["tables"].items():
             text += f"\n{table(knob, cells)}\n"
         if ranks := one["spearman"]:
@@ -113,7 +113,6 @@ def main():
     found = {
         "command": command,
         "machine": runs.machine(),
-        "seeds": arguments.seeds,
         "sets": dict(sorted(sets.items())),
     }
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
