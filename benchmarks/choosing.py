@@ -28,7 +28,10 @@ RULES = {"groups": "the rule that knows the groups", "label-free": "the label-fr
 SETS = {
     "digits": (DataConfig(kind="digits"), TrainConfig()),
     "moon-star": (DataConfig(kind="moon-star"), TrainConfig(widths=(64, 64), max_steps=2000)),
-    "parity": (DataConfig(kind="parity", variant="parity"), TrainConfig(widths=(128, 128), batch_size=64)),
+    "parity": (
+        DataConfig(kind="parity", variant="parity"),
+        TrainConfig(widths=(128, 128), batch_size=64, max_steps=3752),
+    ),
 }
 SETTINGS = ("batch_size", "max_steps", "stop_loss", "widths")
 
