@@ -111,7 +111,8 @@ def table(found):
     """Write one set as Markdown."""
     lines = ["| rival | best setting | fitted | unbiased, % | conflicting, % | prunability | core share |"]
     lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
-    for name, one in found["rivals"].items():
+    for name in ("rate alone", *settings()):
+        one = found["rivals"][name]
         if one["best"] is None:
             lines.append(f"| {name} | none fitted | - | - | - | - | - |")
             continue
@@ -128,7 +129,8 @@ def table(found):
 def rank_table(found, grid):
     """Write how each knob goes with each metric, and the least of the three."""
     lines = ["| knob | unbiased | conflicting | prunability | the least |", "| --- | ---: | ---: | ---: | ---: |"]
-    for name, one in found["rivals"].items():
+    for name in settings():
+        one = found["rivals"][name]
         if one["spearman"]:
             numbers = [one["spearman"][metric] for metric in METRICS]
             lines.append(f"| {name} | {' | '.join(f'{n:+.1f}' for n in (*numbers, min(numbers)))} |")
