@@ -167,14 +167,15 @@ def main():
 
 Made by `{command}`: the preset `digits`{batch}. The rate was searched
 for with at most four trainings' worth of steps; conventional recipes had five training seeds each. Accuracies are on
-test (360 digits in ten colours), as mean ± standard deviation over the data seeds. "Gate against dense" is the rule that the
-compact model has to keep: the upper 95 % bound of its drop against the dense network of the chosen rate, aligned and
-conflicting, is at most 3 points. Networks that did not fit again after pruning are counted, not averaged. Fewer runs:
-the baseline fitted on no training seed, was the chosen network itself, or diverged in fine-tuning after pruning.
+test (360 digits in ten colours), as mean ± standard deviation over the data seeds. "Gate against dense" is the rule
+that the compact model has to keep: the upper 95 % bound of its drop against the dense network of the chosen rate,
+aligned and conflicting, is at most 3 points. Networks that did not fit again after pruning are counted, not averaged.
+Fewer runs: the baseline fitted on no training seed, was the chosen network itself, or diverged in fine-tuning after
+pruning.
 
 {table(rows)}
 
-What was tried, on validation, averaged over data seeds; each rate has the seeds that the search or the baselines gave it:
+What the search tried, and the grid with one seed, on validation, averaged over data seeds:
 
 {rates(rows)}
 

@@ -174,7 +174,7 @@ def search(runs, axis, score, first_seed):
         trials = [runs.trial(job, first_seed + job.seed) for job in jobs]
     every = [trial for seeds in found.trials.values() for trial in seeds.values()]
     try:
-        chosen = choose.choose(choose.rate_map(every, score), every, score, stage.RULES[False]).trial
+        chosen = choose.choose(choose.rate_map(every, score), every, score, stage.RULES[False], axis.rates).trial
     except TrainError:
         return None, found
     return next(trial.recipe for trial in every if trial.name == chosen), found

@@ -15,6 +15,7 @@ from bigstep.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 GroupName = Annotated[str, Field(pattern=r"^(all|aligned|conflicting|[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)$")]
 
@@ -108,8 +109,8 @@ class TrainConfig(Section):
         5, description="runs of a rate of the map, or of a promising one; the best gets up to three times as many"
     )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="momentum of SGD; 0 is the reference")
-    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L2: adds weight_decay * w to the gradient")
-    l1: Annotated[float, Field(ge=0.0)] = Field(0.0, description="L1: adds l1 * sign(w) to the gradient")
+    weight_decay: NotNegative = Field(0.0, description="L2: adds weight_decay * w to the gradient")
+    l1: NotNegative = Field(0.0, description="L1: adds l1 * sign(w) to the gradient")
     warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises linearly from 0")
     finish: Literal["none", "fine-tune", "average"] = Field(
         "none",
@@ -144,6 +145,8 @@ class TrainConfig(Section):
             raise ValueError(f"min_rate must be below max_rate, got {self.min_rate} and {self.max_rate}")
         if len(set(self.rates)) < self.num_rates:
             raise ValueError("num_rates is too many for this range: rates would be equal to four digits")
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(f"warmup_steps must be below max_steps, got {self.warmup_steps} and {self.max_steps}")
         if self.baseline_max_steps < self.max_steps:
             raise ValueError("baseline_max_steps must be at least max_steps: baselines get no smaller budget")
         return self

@@ -117,6 +117,7 @@ class RatePoint(Value):
     """Summarise one rate of the map over its seeds; without averages and score unless every seed fitted."""
 
     recipe: Recipe
+    trials: list[str]
     statuses: list[Status]
     unbiased: float | None = None
     aligned: float | None = None

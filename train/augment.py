@@ -29,7 +29,7 @@ def augment(x_nCHW: Tensor, kind: Augmentation, rng: np.random.Generator) -> Ten
     if kind == "flip":
         return torch.where(_column(flipped_n, x_nCHW), x_nCHW.flip(3), x_nCHW)
     height, width = x_nCHW.shape[2:]
-    margins = max(1, height // SHIFT), max(1, width // SHIFT)
+    margins = height // SHIFT, width // SHIFT
     top_n, left_n = (rng.integers(0, 2 * margin + 1, len(x_nCHW)) for margin in margins)
     rows_nH = top_n[:, None] + np.arange(height)
     columns_nW = left_n[:, None] + np.where(flipped_n[:, None], np.arange(width)[::-1], np.arange(width))

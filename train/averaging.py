@@ -63,7 +63,7 @@ def average(model: nn.Module, x_NCHW: Inputs, y_N: Tensor, plan: step.Plan, coun
     averaged.update_parameters(model)
     status: Status = "unfitted"
     if count > 1:
-        epoch_steps = math.ceil(len(y_N) / plan.batch_size)
+        epoch_steps = step.steps_of_epoch(len(y_N), plan.batch_size, model)
         second = _second_phase(plan, plan.recipe.rate, (count - 1) * epoch_steps)
         run = step.start(copy.deepcopy(model), second.recipe)
         step.fit(run, x_NCHW, y_N, second, lambda run: averaged.update_parameters(run.model))

@@ -83,12 +83,15 @@ def rate_map(trials: Sequence[Trial], score: Score) -> list[RatePoint]:
     return [_point(recipe, [t for t in trials if t.recipe == recipe], score) for recipe in recipes]
 
 
-def choose(points: Sequence[RatePoint], trials: Sequence[Trial], score: Score, rule: str) -> Choice:
+def choose(
+    points: Sequence[RatePoint], trials: Sequence[Trial], score: Score, rule: str, rates: Sequence[float]
+) -> Choice:
     """Choose the recipe with the highest score among those with the most seeds, and its seed with the highest score.
 
     Args:
         points: the map of these trials.
         rule: the score in words, with {score}, {conflicting} and so on for the numbers of a point.
+        rates: the whole grid, smallest first, of which the search need not have tried every rate.
 
     Raises:
         TrainError: there is no rate at which every seed fitted.
@@ -100,7 +103,7 @@ def choose(points: Sequence[RatePoint], trials: Sequence[Trial], score: Score, r
     finalists = [p for p in usable if len(p.statuses) == seeds]
     best = max(finalists, key=lambda p: (p.score or 0.0, -p.rate))
     trial = max((t for t in trials if t.recipe == best.recipe), key=lambda t: score([t]) or 0.0)
-    at_edge = len(points) > 1 and best.rate in (points[0].rate, points[-1].rate)
+    at_edge = len(rates) > 1 and best.rate in (rates[0], rates[-1])
     return Choice(trial.name, _why(best, finalists, points, rule), at_edge)
 
 
@@ -127,16 +130,16 @@ def _biased(trial: Trial) -> tuple[float, float]:
 
 
 def _point(recipe: Recipe, trials: Sequence[Trial], score: Score) -> RatePoint:
-    statuses = [t.status for t in trials]
+    names, statuses = [t.name for t in trials], [t.status for t in trials]
     if any(s != "fitted" for s in statuses):
-        return RatePoint(recipe=recipe, statuses=statuses)
+        return RatePoint(recipe=recipe, trials=names, statuses=statuses)
 
     def mean(name: str) -> float | None:
         values = [getattr(t, name) for t in trials]
         return None if None in values else float(np.mean(values))
 
     means = {name: mean(name) for name in ("unbiased", "aligned", "conflicting", "prunability")}
-    return RatePoint(recipe=recipe, statuses=statuses, **means, score=score(trials))
+    return RatePoint(recipe=recipe, trials=names, statuses=statuses, **means, score=score(trials))
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -150,7 +153,8 @@ def _weighed(robust_weight: float, robust: float, small: float) -> float:
 def _why(best: RatePoint, finalists: Sequence[RatePoint], points: Sequence[RatePoint], rule: str) -> str:
     numbers = {name: value for name, value in best.model_dump().items() if isinstance(value, float)}
     seeds = len(best.statuses)
-    of = f"of {len(finalists)} rates that fitted with {seeds} seed{'s' * (seeds > 1)} each"
+    others = f"of {len(finalists)} rates" if len(finalists) > 1 else "of the only rate"
+    of = f"{others} that fitted with {seeds} seed{'s' * (seeds > 1)}" + " each" * (len(finalists) > 1)
     text = f"Rate {best.rate:g}{_warm_up(best)} has the highest score, {rule.format(**numbers)}, {of}."
     beyond = [p for p in points if p.rate > best.rate and set(p.statuses) & {"diverged", "collapsed", "unfitted"}]
     if beyond:
@@ -167,6 +171,9 @@ def _warm_up(point: RatePoint) -> str:
 
 
 def _advice(points: Sequence[RatePoint]) -> dict[str, str]:
+    if any(set(p.statuses) == {"fitted"} for p in points):
+        expected = "numbers that can be compared"
+        return {"expected": expected, "do": "look at the images: losses or activations are all the same"}
     expected = "at least one rate at which every seed reaches train.stop_loss"
     statuses = {s for p in points for s in p.statuses} - {"stopped", "stuck"}  # short trials above a rate that failed
     if statuses and statuses <= {"diverged", "collapsed"}:

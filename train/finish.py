@@ -23,14 +23,18 @@ FIRST = 0.75  # part of the step budget that is spent at the large rate, if ther
 
 @dataclass(frozen=True)
 class Finish:
-    """Say how a run is finished; `rate` is that of `fine-tune`, averaging goes on at the rate of the run."""
+    """Say how a run of at most `whole_steps` is finished.
+
+    `rate` is that of `fine-tune`; averaging goes on at the rate of the run.
+    """
 
     kind: Literal["none", "fine-tune", "average"] = "none"
     rate: float = 0.0
+    whole_steps: int = 0
 
     def first_steps(self, max_steps: int) -> int:
-        """Return the steps of a training that are made at the large rate."""
-        return max_steps if self.kind == "none" else max(1, math.floor(FIRST * max_steps))
+        """Return the steps at the large rate of a run of so many steps."""
+        return max_steps if self.kind == "none" else min(max_steps, max(1, math.floor(FIRST * self.whole_steps)))
 
     def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Second:
         """Return the second phase of a run, which shares its weights and goes on counting its steps and epochs."""

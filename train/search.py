@@ -34,6 +34,7 @@ HALVE_FROM = 3  # seeds of a rate after which only the better half goes on
 CONFIRM = 2  # times as many further seeds as the repetition has, for the best rate
 PATIENCE = 2.0  # a further seed of a rate gets this many times the steps of its slowest seed so far
 OVERSHOT = 1 / 2  # part of what a smaller rate has gained in as many steps, below which a short trial has failed
+LOST = 0.1  # part of the loss of guessing by which a short trial may end above it
 FAILED = ("diverged", "collapsed")
 
 Rounds = Generator[Sequence[Job], Sequence[Trial], None]
@@ -96,7 +97,7 @@ class Search:
 
     def _fence(self) -> Generator[Sequence[Job], Sequence[Trial], int]:
         """Return the position of the largest rate below all that fail in a short trial, -1 if the smallest fails."""
-        rates, low, high = self.axis.rates, -1, len(self.axis.rates)
+        low, high = -1, len(self.axis.rates)  # low survives, high fails; both ends are only believed
         while high - low > 1:
             inside = _spread(low, high, POINTS)
             yield from self._run([(self.axis.at(k), 0) for k in inside], self.axis.short_steps)
@@ -106,10 +107,15 @@ class Search:
             failing = [k for k in tried if not self._survives(self.axis.at(k))]
             high = min(failing, default=high)
             low = max((k for k in tried if k < high), default=low)
-        below = f"up to {rates[low]:g} none diverges or collapses" if low >= 0 else "every rate diverges or collapses"
-        above = f"{rates[high]:g} {self._failure(self.axis.at(high))}" if high < len(rates) else "none does"
-        self.says.append(f"In {self.axis.short_steps} steps {below}; {above}.")
+        self.says.append(f"In {self.axis.short_steps} steps {self._fence_in_words(low, high)}.")
         return low
+
+    def _fence_in_words(self, low: int, high: int) -> str:
+        rates = self.axis.rates
+        below = f"up to {rates[low]:g} none diverges or collapses" if low >= 0 else "every rate diverges or collapses"
+        if high < len(rates):
+            return f"{below}; {rates[high]:g} {self._failure(self.axis.at(high))}"
+        return below if low == len(rates) - 1 else f"{below}; larger ones were not tried, the budget being spent"
 
     def _climb(self, fence: int) -> Generator[Sequence[Job], Sequence[Trial], list[Recipe]]:
         """Return the recipes that fitted, after training those just below the fence to the end."""
@@ -124,24 +130,30 @@ class Search:
                 self.says.append(f"With {recipe.warmup_steps} steps of warm-up {recipe.rate:g} does not fail either.")
                 recipes.insert(0, recipe)
         while True:
-            yield from self._finish(recipes)
+            yield from self._finish(recipes, "stopped")
             fitted = [r for r in recipes if self._fits(r)]
             best = max(fitted, key=lambda r: self.score(self._seeds(r)), default=None)
             if lowest == 0 or best not in (None, recipes[-1]):
-                return fitted
-            lowest -= 1
+                break
+            # Where nothing fits yet, small steps down the grid would spend the budget on more of the same.
+            lowest = lowest - 1 if best else lowest // 2
             recipes.append(self.axis.at(lowest))
+        if not fitted:
+            yield from self._finish(recipes, "stuck")
+        return [r for r in recipes if self._fits(r)]
 
-    def _finish(self, recipes: Sequence[Recipe]) -> Rounds:
-        """Train the first seed of each recipe to the end, two at a time, as long as the budget lasts.
+    def _finish(self, recipes: Sequence[Recipe], status: str) -> Rounds:
+        """Train the first seed of the recipes without a trial, or with one of this status, to the end.
 
-        Where nothing else is known yet, the larger rate comes first: theory says that it is better. What is stuck at a
-        high loss comes last.
+        The larger rates come first, since theory says that they are better, two at a time, and no more once a pair has
+        not fitted.
         """
-        begun = [r for r in recipes if r not in self.trials or self._first(r).status in ("stopped", "stuck")]
-        begun.sort(key=lambda r: (r in self.trials and self._first(r).status == "stuck", -r.rate))
-        for start in range(0, len(begun), 2):
-            yield from self._run([(recipe, 0) for recipe in begun[start : start + 2]], self.axis.max_steps)
+        begun = [r for r in recipes if r not in self.trials or self._first(r).status == status]
+        begun.sort(key=lambda r: -r.rate)
+        for pair in (begun[start : start + 2] for start in range(0, len(begun), 2)):
+            yield from self._run([(recipe, 0) for recipe in pair], self.axis.max_steps)
+            if not any(self._fits(recipe) for recipe in recipes):
+                return
 
     def _repeat(self, recipes: Sequence[Recipe]) -> Rounds:
         """Add a seed to each of the best rates, round by round; halve the rates once each has a few."""
@@ -157,9 +169,12 @@ class Search:
         further = self.axis.num_seeds - 1
         most = self.axis.num_seeds + CONFIRM * further
         while True:
-            best = max(filter(self._fits, self.trials), key=lambda r: self.score(self._seeds(r)), default=None)
-            known = most if best is None else len(self._seeds(best))
-            if best is None or known >= most:
+            fitting = [recipe for recipe in self.trials if self._fits(recipe)]
+            if len(fitting) < 2:  # there is nothing to turn to
+                return
+            best = max(fitting, key=lambda r: self.score(self._seeds(r)))
+            known = len(self._seeds(best))
+            if known >= most:
                 return
             yield from self._run([(best, seed) for seed in range(known, min(known + further, most))], None)
             if len(self._seeds(best)) == known:  # the budget is spent
@@ -197,10 +212,13 @@ class Search:
         return "overshoots" if self._overshoots(recipe) else self._first(recipe).status
 
     def _overshoots(self, recipe: Recipe) -> bool:
-        """Say whether a short trial has gained less than OVERSHOT of what a smaller rate has."""
+        """Say whether a short trial has gained less than OVERSHOT of what a smaller rate has, or lost ground.
+
+        Shorter than a few epochs, a run that diverges or collapses shows in its loss alone.
+        """
         smaller = [self._gain(other) for other in self.trials if other.rate < recipe.rate]
-        short = self._first(recipe).status in ("stopped", "stuck")
-        return short and self._gain(recipe) < OVERSHOT * max(smaller, default=0.0)
+        least = OVERSHOT * max(smaller, default=0.0) or -LOST * self.axis.chance_loss
+        return self._first(recipe).status in ("stopped", "stuck") and self._gain(recipe) < least
 
     def _gain(self, recipe: Recipe) -> float:
         """Return how far the loss of a short trial has fallen below that of guessing, in nats; 0.0 if it diverged."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -52,9 +52,11 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     score = score_of(config, bench)
     found = _search(config, bench, score)
     trials = [trial for seeds in found.trials.values() for trial in seeds.values()]
-    choice = choose.choose(choose.rate_map(trials, score), trials, score, RULES[bench.bias_labels])
+    points = choose.rate_map(trials, score)
+    choice = choose.choose(points, trials, score, RULES[bench.bias_labels], config.rates)
     every = {t.name: t for t in trials}
     baselines = _baselines(config, bench, every) if config.baselines else []
+    on_map = [name for name in every if name in {t.name for t in trials} | {j.name for j in _grid(config)}]
     trials = list(every.values())
     for checkpoint in bench.out.glob(f"trials/*/{CHECKPOINT}"):
         checkpoint.unlink()
@@ -68,7 +70,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         search=found.says,
         spent=found.spent_steps() / config.max_steps,
         at_edge=choice.at_edge,
-        map=choose.rate_map([t for t in trials if _on_grid(t, config)], score),
+        map=choose.rate_map([every[name] for name in on_map], score),
         trials=_keep(bench, trials, choice.trial, baselines, config.store_mb),
         baselines=baselines,
     )
@@ -79,9 +81,12 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
 
 def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
     """Return what every trial shares; bias labels are used if the configuration and the images allow it."""
-    known = config.bias_labels and bool(images.info.attributes)
     architecture = describe(config, images)
     _try_out(config, architecture)
+    known = config.bias_labels and bool(images.info.attributes)
+    if known and not _has_both_groups(images):
+        log.warning("validation has no aligned or no conflicting image: the rate is chosen without bias labels")
+        known = False
     return Bench(
         images,
         architecture,
@@ -93,8 +98,13 @@ def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> B
         bias_labels=known,
         pretrained=Path(config.weights) if config.weights else None,
         watch_steps=config.watch_steps,
-        finish=Finish(config.finish, config.finish_rate or config.min_rate),
+        finish=Finish(config.finish, config.finish_rate or config.min_rate, config.max_steps),
     )
+
+
+def _has_both_groups(images: Images) -> bool:
+    aligned_N = images.split("validation").aligned
+    return aligned_N is not None and bool(aligned_N.any()) and not bool(aligned_N.all())
 
 
 def score_of(config: TrainConfig, bench: Bench) -> choose.Score:
@@ -112,8 +122,9 @@ def score_of(config: TrainConfig, bench: Bench) -> choose.Score:
 
 def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
     """Run the search; its finished rounds lie in `work/rounds.json`, so that it goes on as it had begun."""
-    epoch_steps = math.ceil(bench.images.info.counts["train"] / config.batch_size)
-    chance_loss = math.log(len(bench.images.info.labels))
+    y_N = torch.from_numpy(np.array(bench.images.split("train").labels))
+    epoch_steps = step.steps_of_epoch(len(y_N), config.batch_size, networks.build(bench.architecture))
+    chance_loss = step.chance_loss(y_N)
     axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
     found = Search(axis, lambda trials: score(trials) or 0.0)
     journal = bench.out / WORK / "rounds.json"
@@ -149,16 +160,18 @@ def _baselines(config: TrainConfig, bench: Bench, trials: dict[str, Trial]) -> l
 
     What does not fit gets the larger budget of baselines.
     """
-    grid = _jobs([recipe_of(config, rate) for rate in config.rates], range(1), config.max_steps)
+    grid = _grid(config)
     failed = {t.name for t in trials.values() if t.status in ("diverged", "collapsed")}
     trials |= run_all(bench, [j for j in grid if j.name not in failed], rivals_log)
     seeds = range(config.num_seeds)
     named = {name: _jobs([r], seeds, config.baseline_max_steps) for name, r in choose.CONVENTIONAL.items()}
     rivals = [job for jobs in named.values() for job in jobs if job.name not in trials]
-    if config.baseline_max_steps > config.max_steps:
-        unfitted = [j for j in grid if trials[j.name].status == "unfitted"]
-        rivals += [replace(j, name=f"{j.name}-long", max_steps=config.baseline_max_steps) for j in unfitted]
-    trials |= run_all(bench, rivals, rivals_log)
+    known = {job.name: job for job in [*grid, *(j for jobs in named.values() for j in jobs)] if job.name in trials}
+    unfitted = [job for name, job in known.items() if trials[name].status == "unfitted"]
+    unfitted = [job for job in unfitted if trials[job.name].steps < config.baseline_max_steps]
+    rivals += [replace(j, name=f"{j.name}-long", max_steps=config.baseline_max_steps) for j in unfitted]
+    # A conventional recipe has no second phase at another rate.
+    trials |= run_all(replace(bench, finish=Finish()), rivals, rivals_log)
 
     def longest(jobs: Sequence[Job]) -> list[Trial]:
         return [trials.get(f"{j.name}-long", trials[j.name]) for j in jobs]
@@ -166,10 +179,9 @@ def _baselines(config: TrainConfig, bench: Bench, trials: dict[str, Trial]) -> l
     return choose.baselines(longest(grid), {name: longest(jobs) for name, jobs in named.items()})
 
 
-def _on_grid(trial: Trial, config: TrainConfig) -> bool:
-    """Say whether a trial has a recipe of the search, with its step budget."""
-    recipe = trial.recipe.model_copy(update={"warmup_steps": config.warmup_steps})
-    return recipe in [recipe_of(config, rate) for rate in config.rates] and not trial.name.endswith("-long")
+def _grid(config: TrainConfig) -> list[Job]:
+    """Return the jobs of the whole grid with one seed."""
+    return _jobs([recipe_of(config, rate) for rate in config.rates], range(1), config.max_steps)
 
 
 def recipe_of(config: TrainConfig, rate: float | None = None) -> Recipe:

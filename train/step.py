@@ -28,6 +28,7 @@ from train.feed import Inputs, batches
 DIVERGED_LOSS = 5.0  # an epoch's mean loss above this multiple of chance, from the third epoch on
 COLLAPSE_LOSS = 0.98  # epochs that stay above this multiple of chance ...
 COLLAPSE_EPOCHS = 5  # ... for this long, with outputs that no longer depend on the image
+PASS_EPOCHS = 5  # epochs between full passes of a run with augmentation
 CONSTANT_LOGITS = 1e-3  # standard deviation over images below which outputs do not depend on the image
 
 
@@ -110,7 +111,18 @@ def end_epoch(run: Run, loss: float, x_NCHW: Inputs, y_N: Tensor, plan: Plan) ->
     """Count an epoch, put its mean batch loss (nats) on the curve, and set `run.status` if the run is over."""
     run.epoch += 1
     run.curve.append((run.steps, loss))
-    run.status = _status(run, loss / math.log(int(y_N.max()) + 1), x_NCHW, y_N, plan)
+    run.status = _status(run, loss / chance_loss(y_N), x_NCHW, y_N, plan)
+
+
+def chance_loss(y_N: Tensor) -> float:
+    """Return the mean cross entropy of guessing by the frequencies of the labels: their entropy, nats."""
+    shares = torch.bincount(y_N).double() / len(y_N)
+    return float(torch.special.entr(shares).sum())
+
+
+def steps_of_epoch(n: int, batch_size: int, model: nn.Module) -> int:
+    """Return the steps that a network makes in an epoch of n images."""
+    return len(_cut(torch.arange(n), batch_size, model))
 
 
 def mean_loss(model: nn.Module, x_NCHW: Inputs, y_N: Tensor) -> float:
@@ -144,7 +156,8 @@ def save_checkpoint(run: Run, path: Path) -> None:
     tensors = {f"model.{name}": t for name, t in run.model.state_dict().items()}
     for index, state in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
-    counters = {"epoch": run.epoch, "steps": run.steps, "high_epochs": run.high_epochs, "curve": run.curve}
+    names = ("epoch", "steps", "high_epochs", "curve", "train_loss")
+    counters = {name: getattr(run, name) for name in names}
     written = path.with_suffix(".tmp")
     save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, written, {"run": json.dumps(counters)})
     written.replace(path)
@@ -166,6 +179,7 @@ def load_checkpoint(run: Run, path: Path) -> None:
     run.model.load_state_dict(model, strict=True)
     run.optimizer.load_state_dict({"state": optimizer, "param_groups": run.optimizer.state_dict()["param_groups"]})
     run.epoch, run.steps, run.high_epochs = counters["epoch"], counters["steps"], counters["high_epochs"]
+    run.train_loss = counters["train_loss"]
     run.curve = [(steps, loss) for steps, loss in counters["curve"]]
 
 
@@ -220,8 +234,10 @@ def _status(run: Run, relative_loss: float, x_NCHW: Inputs, y_N: Tensor, plan: P
     if not math.isfinite(last) or (run.epoch >= 3 and relative_loss > DIVERGED_LOSS):
         return "diverged"
     out_of_steps = run.steps >= plan.max_steps
-    # Batches are seen while the weights still move, so only a full pass decides; it is made when it may succeed.
-    if last <= 2 * plan.stop_loss or out_of_steps:
+    # Batches are seen while the weights still move, so only a full pass decides; it is made when it may succeed. Where
+    # batches are drawn harder than the images are, their loss does not tell, and a pass is made now and then.
+    harder = plan.augmentation != "none" and run.epoch % PASS_EPOCHS == 0
+    if last <= 2 * plan.stop_loss or harder or out_of_steps:
         run.train_loss = mean_loss(run.model, x_NCHW, y_N)
         if not math.isfinite(run.train_loss):
             return "diverged"  # the last step overflowed

@@ -40,6 +40,7 @@ CHECKPOINT_SECONDS = 5.0
 EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
 OUTPUT_BYTES = 64 * 2**20  # of the logits that a trial keeps of one split: those of all ImageNet would take 5 GB
 SIGNAL_IMAGES = 2000  # training images on which signals without bias labels are measured
+UNFINISHED = ("stopped", "stuck")  # short trials, which may go on
 STUCK_EPOCHS = 6  # the losses of fewer epochs do not say whether a run is stuck
 
 
@@ -128,7 +129,9 @@ def make_trial(bench: Bench, job: Job) -> Making:
     if folder.is_dir():
         try:
             trial = Trial.model_validate_json((folder / "trial.json").read_bytes())
-            if trial.status not in ("stopped", "stuck") or trial.steps >= job.max_steps:
+            if trial.status not in UNFINISHED or trial.steps >= job.max_steps:
+                if trial.status not in UNFINISHED:
+                    (folder / CHECKPOINT).unlink(missing_ok=True)  # a run was killed before it did so itself
                 return trial
         except (OSError, ValueError) as error:
             log.warning("%s cannot be read (%s); it runs again", folder, error)
@@ -141,14 +144,14 @@ def make_trial(bench: Bench, job: Job) -> Making:
     write_json(work / "trial.json", trial.model_dump(mode="json"))
     write_json(work / "curve.json", {"steps_and_loss": [p for p in run.curve if np.isfinite(p[1])]})
     (work / "checkpoint.tmp").unlink(missing_ok=True)  # if a run was killed while it wrote
-    if trial.status in ("stopped", "stuck"):
+    if trial.status in UNFINISHED:
         step.save_checkpoint(run, work / CHECKPOINT)
-    else:
-        (work / CHECKPOINT).unlink(missing_ok=True)
     folder.parent.mkdir(exist_ok=True)
     flush(work)
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
+    if trial.status not in UNFINISHED:  # not before: a run killed in between goes on from it, with the same files
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     return trial
 
 
@@ -166,6 +169,8 @@ def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.
     )
     if run.steps < first_steps:
         yield from _watched(bench, Fitting(run, x_NCHW, y_N, plan, _keep(bench, work)), work)
+    elif run.status is None:  # killed after its last step: it has not fitted, or it would have no checkpoint there
+        run.status = "unfitted"
     if first_steps == job.max_steps or run.status not in (None, "unfitted"):
         return run
     step.save_checkpoint(run, work / CHECKPOINT)  # the second phase is short: it starts again from here
@@ -231,6 +236,8 @@ def _measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
     if run.status == "diverged":
         return Trial(**outcome, status=run.status, train_loss=None)
     if run.status == "unfitted" and not job.final:
+        if run.epoch == EARLY_EPOCH:  # nobody is called after the last epoch
+            _save_outputs(bench, run.model, work, "early")
         return Trial(
             **outcome,
             status="stuck" if bench.finish.kind == "none" and _stuck(run) else "stopped",

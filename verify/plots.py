@@ -51,8 +51,8 @@ def learning_rates(trained: TrainedInfo) -> str:
     """
     points = sorted(trained.map, key=lambda point: point.rate)
     rates = [point.rate for point in points]
-    shown_recipes = {point.recipe for point in points}
-    fitted = [t for t in trained.trials if t.status == "fitted" and t.recipe in shown_recipes]
+    shown_trials = {name for point in points for name in point.trials}
+    fitted = [t for t in trained.trials if t.status == "fitted" and t.name in shown_trials]
     chosen = trained.trial(trained.chosen).recipe.rate
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 6.2), layout="constrained")

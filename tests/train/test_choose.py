@@ -15,7 +15,8 @@ RULE = "{score:.3f}, of {conflicting:.3f} and {prunability:.3f}"
 
 def chosen(trials, weight=0.5):
     score = choose.by_groups(weight)
-    return choose.choose(choose.rate_map(trials, score), trials, score, RULE)
+    rates = sorted({t.recipe.rate for t in trials})
+    return choose.choose(choose.rate_map(trials, score), trials, score, RULE, rates)
 
 
 def test_the_grid_is_logarithmic_and_holds_both_ends():
@@ -94,6 +95,13 @@ def test_a_choice_at_the_edge_of_the_grid_is_marked(make_trial, best, at_edge):
     choice = chosen(trials)
     assert choice.at_edge is at_edge
     assert f"Rate {best:g} has the highest score, 0.700, of 0.900 and 0.500, of 3 rates" in choice.why
+
+
+def test_the_edge_is_that_of_the_grid_not_of_what_was_tried(make_trial):
+    trials = [make_trial(rate, conflicting=rate) for rate in (0.1, 0.2)]
+    score = choose.by_groups(0.5)
+    choice = choose.choose(choose.rate_map(trials, score), trials, score, RULE, [0.05, 0.1, 0.2, 0.4])
+    assert choice.trial == "sgd-0.2-s0" and not choice.at_edge
 
 
 def test_a_single_rate_has_no_edge(make_trial):
@@ -175,7 +183,7 @@ def test_without_bias_labels_signals_decide_by_the_formula(make_trial):
 def test_the_weight_decides_without_bias_labels_too(make_trial, weight, rate):
     trials = [signalled(make_trial, 0.1, prunability=0.9, sparsity=0.8), signalled(make_trial, 0.2, separation=0.9)]
     score = choose.label_free(weight, {}.__getitem__)
-    choice = choose.choose(choose.rate_map(trials, score), trials, score, "{score:.3f}")
+    choice = choose.choose(choose.rate_map(trials, score), trials, score, "{score:.3f}", [0.1, 0.2])
     assert choice.trial == f"sgd-{rate:g}-s0"
 
 

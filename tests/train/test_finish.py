@@ -16,7 +16,9 @@ SLOW = Recipe(optimizer="sgd", rate=0.002)
 @pytest.fixture
 def bench(rows, tmp_path):
     def make(name="out", **values):
-        return stage.make_bench(TrainConfig(widths=(8,), **values), rows, "cpu", tmp_path / name)
+        return stage.make_bench(
+            TrainConfig(**{"widths": (8,), "max_steps": 48, **values}), rows, "cpu", tmp_path / name
+        )
 
     return make
 
@@ -28,7 +30,8 @@ def weights(bench, name):
 
 def test_without_a_finish_all_steps_are_made_at_the_rate():
     assert Finish().first_steps(100) == 100
-    assert Finish("fine-tune", 0.1).first_steps(100) == Finish("average").first_steps(100) == 75
+    assert Finish("fine-tune", 0.1, 100).first_steps(100) == Finish("average", 0.1, 100).first_steps(100) == 75
+    assert Finish("average", 0.1, 100).first_steps(60) == 60  # cut short, it is no nearer its second phase
 
 
 @pytest.mark.parametrize("kind", ["fine-tune", "average"])
@@ -54,7 +57,7 @@ def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
 
 def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
     job = trial.Job("t", Recipe(optimizer="sgd", rate=0.1), 0, 600)
-    plain, finished = bench("a", stop_loss=0.2), bench("b", stop_loss=0.2, finish="fine-tune")
+    plain, finished = bench("a", stop_loss=0.2), bench("b", stop_loss=0.2, finish="fine-tune", max_steps=600)
     assert trial.run_trial(plain, job) == trial.run_trial(finished, job)
     assert torch.equal(weights(plain, "t"), weights(finished, "t"))
 
@@ -62,7 +65,7 @@ def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
 def test_a_small_rate_fits_what_the_large_one_leaves_unfitted(bench):
     job = trial.Job("t", Recipe(optimizer="sgd", rate=0.02), 0, 40)
     loss = trial.run_trial(bench("a"), job).train_loss
-    found = trial.run_trial(bench("b", finish="fine-tune", finish_rate=0.3, stop_loss=loss / 2), job)
+    found = trial.run_trial(bench("b", finish="fine-tune", finish_rate=0.3, stop_loss=loss / 2, max_steps=40), job)
     assert found.status == "fitted" and 30 < found.steps <= 40
 
 

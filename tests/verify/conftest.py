@@ -212,7 +212,15 @@ def make_trained(folder: Path) -> Trained:
                 Trial(name=name, recipe=recipe, seed=seed, status=status, steps=900, train_loss=0.004, **accuracy)
             )
         score = conflicting if set(statuses) == {"fitted"} else None
-        points.append(RatePoint(recipe=Recipe(optimizer="sgd", rate=rate), statuses=statuses, score=score, **accuracy))
+        points.append(
+            RatePoint(
+                recipe=Recipe(optimizer="sgd", rate=rate),
+                trials=[t.name for t in trials[-len(statuses) :]],
+                statuses=statuses,
+                score=score,
+                **accuracy,
+            )
+        )
     adam = Recipe(optimizer="adam", rate=0.001)
     trials.append(Trial(name="adam-0", recipe=adam, seed=0, status="fitted", steps=700, train_loss=0.004, unbiased=0.6))
     info = TrainedInfo(
