@@ -18,6 +18,7 @@ from bigstep.records import Architecture, Images
 from bigstep.sealed import WORK, write_json
 from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
 from train import choose, event_files, networks, own, pretrained, step
+from train.activations import outputs
 from train.finish import Finish
 from train.search import Axis, Search
 from train.trial import CHECKPOINT, Bench, Job
@@ -82,11 +83,11 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
 def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
     """Return what every trial shares; bias labels are used if the configuration and the images allow it."""
     architecture = describe(config, images)
-    _try_out(config, architecture)
     known = config.bias_labels and bool(images.info.attributes)
     if known and not _has_both_groups(images):
         log.warning("validation has no aligned or no conflicting image: the rate is chosen without bias labels")
         known = False
+    _try_out(config, architecture, images, bias_labels=known)
     return Bench(
         images,
         architecture,
@@ -250,8 +251,8 @@ def _widths(config: TrainConfig, images: Images) -> dict[str, int]:
     return {f"{prefix}{position}": width for position, width in enumerate(widths, start=1)}
 
 
-def _try_out(config: TrainConfig, architecture: Architecture) -> None:
-    """Find out before any trial begins whether it could start from the pretrained weights, and train by batches."""
+def _try_out(config: TrainConfig, architecture: Architecture, images: Images, *, bias_labels: bool) -> None:
+    """Find out before any trial begins whether it could start from the weights, train by batches, and be measured."""
     model = networks.build(architecture)
     if config.batch_size == 1 and step.normalises_batches(model):
         raise ConfigError(
@@ -263,6 +264,8 @@ def _try_out(config: TrainConfig, architecture: Architecture) -> None:
         dropped = pretrained.start_from(model, Path(config.weights))
         if dropped:
             log.info("%s has other classes: %s start afresh", config.weights, " and ".join(dropped))
+    if not bias_labels:
+        outputs(model, networks.normalise(images.split("train").images[:1], architecture))
 
 
 def _jobs(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> list[Job]:
