@@ -95,8 +95,8 @@ def sharpness_break(trials: Sequence[MapTrial], max_steps: int) -> Threshold:
         says = "The final sharpness shows no break inside the rates that fit."
         return Threshold(name="sharpness break", low=None, high=None, steps=max_steps, says=says)
     says = (
-        f"The final sharpness is level up to {broken.rate:.3g} (95 % interval {_span(broken.low, broken.high)}) "
-        "and falls as 1 / rate beyond."
+        "The final sharpness of runs that fit, taken to be level and then to fall as 1 / rate, breaks at "
+        f"{broken.rate:.3g} (95 % interval {_span(broken.low, broken.high)})."
     )
     return Threshold(name="sharpness break", low=broken.low, high=broken.high, steps=max_steps, says=says)
 

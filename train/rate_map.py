@@ -29,8 +29,9 @@ from train.workers import side_by_side
 
 log = logging.getLogger("bigstep.lr-map")
 NARROWING = 2  # rates between two of the grid that narrow a threshold down: a quarter of the gap is left
-FLOW_STEPS = 1000  # of the gradient flow
 FLOW_SEEDS = 3  # a flow takes as long as many trials
+FLOW_TRAININGS = 20  # trainings' worth of images that one may see; on the digits a tenth of the map's time
+FLOW_STEPS = 1000  # the most of one
 SECOND_RATES = 3  # of each regime that get a second phase, those next to the threshold of convergence
 
 
@@ -40,6 +41,7 @@ class FlowStart:
 
     seed: int
     momentum: float
+    max_steps: int
 
 
 Task = Network | Second | FlowStart
@@ -68,7 +70,8 @@ def run(
     rates = sorted({t.recipe.rate for t in trials})
     endings = [Ending(t.recipe.rate, t.seed, t.status) for t in trials]
     second_rates = _second_rates(endings, rates)
-    tasks: list[Task] = [FlowStart(seed, config.momentum) for seed in range(min(config.num_seeds, FLOW_SEEDS))]
+    steps = _flow_steps(config, len(curvature_images(bench)[1]))
+    tasks: list[Task] = [FlowStart(s, config.momentum, steps) for s in range(min(config.num_seeds, FLOW_SEEDS))]
     tasks += _seconds(config, bench, trials, second_rates) if second_rates else []
     tasks += [
         Network(t.name, t.recipe, _folder(bench, t) / "weights.safetensors", _folder(bench, t))
@@ -240,6 +243,12 @@ def _named(thresholds: Sequence[Threshold], name: str) -> Threshold:
     return next(t for t in thresholds if t.name == name)
 
 
+def _flow_steps(config: TrainConfig, images: int) -> int:
+    """Return the steps of a flow, of four gradients each, that see as many images as FLOW_TRAININGS trainings."""
+    seen = FLOW_TRAININGS * config.max_steps * config.batch_size
+    return max(1, min(FLOW_STEPS, seen // (4 * images)))
+
+
 def _flow(bench: Bench, start: FlowStart) -> FlowResult:
     file = bench.out / "flows" / f"s{start.seed}.json"
     if file.is_file():
@@ -247,7 +256,7 @@ def _flow(bench: Bench, start: FlowStart) -> FlowResult:
     model = networks.build(bench.architecture, start.seed)
     if bench.pretrained is not None:
         pretrained.start_from(model, bench.pretrained)
-    flow = gradient_flow.Flow(bench.stop_loss, FLOW_STEPS, lanczos=Lanczos(tolerance=1e-2))
+    flow = gradient_flow.Flow(bench.stop_loss, start.max_steps, lanczos=Lanczos(tolerance=1e-2))
     found = gradient_flow.critical_rate(networks.place(model, bench.device), *curvature_images(bench), flow)
     result = FlowResult(
         seed=start.seed,

@@ -71,8 +71,11 @@ def present(info: RateMapInfo) -> list[Metric]:
 
 
 def correlations(info: RateMapInfo) -> list[Correlation]:
-    """Return the rank correlation of every metric with the rate up to the threshold; none for too few rates."""
-    found = [_correlation(info, metric) for metric in present(info)]
+    """Return the rank correlation of every metric with the rate up to the threshold; none for too few rates.
+
+    Residuals say how well a number was measured, and are left out.
+    """
+    found = [_correlation(info, metric) for metric in present(info) if not metric.name.endswith("residual")]
     return [c for c in found if c is not None]
 
 

@@ -149,4 +149,6 @@ def write(value: float | None, form: Form) -> str:
     """Write a number of some form for people."""
     if value is None:
         return NONE
-    return f"{value:.3f}" if form == "fraction" else f"{value:,.0f}" if form == "count" else f"{value:.3g}"
+    if form == "fraction":
+        return f"{value:.3f}"
+    return f"{value:,.0f}" if form == "count" or abs(value) >= 1000 else f"{value:.3g}"

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from bigstep.rate_map import RateMapInfo, Threshold
 from verify import rate_facts
 from verify.plots import STYLE, plain_log_axis, svg
-from verify.rate_metrics import BY_NAME, PANELS, Metric, Panel
+from verify.rate_metrics import BY_NAME, PANELS, Metric, Panel, write
 
 WIDTH = 6.4  # inches of every plot that shares the axis
 LEFT, RIGHT = 0.095, 0.985  # of the width: the axes of different plots lie below each other
@@ -99,7 +99,7 @@ def _draw_axis(axes: Any, info: RateMapInfo) -> None:
         axes.annotate(
             f"{label}: {_place(threshold)}",
             (low, -row),
-            (3, 4),
+            (3, 5),
             textcoords="offset points",
             fontsize=8,
             color=colour,
@@ -116,7 +116,7 @@ def _draw_threshold(axes: Any, threshold: Threshold, y: float, limits: tuple[flo
     colour = BANDS[threshold.name][0]
     low, high = threshold.low, threshold.high
     if low is not None and high is not None:
-        axes.plot([low, high], [y, y], color=colour, linewidth=5, solid_capstyle="butt")
+        axes.plot([low, high], [y, y], color=colour, linewidth=4, solid_capstyle="butt")
         axes.plot([(low * high) ** 0.5], [y], "|", color=colour, markersize=10, markeredgewidth=2)
     elif low is not None or high is not None:
         start = low if low is not None else high
@@ -175,7 +175,7 @@ def _draw_metric(axes: Any, info: RateMapInfo, name: str, mark: tuple[str, str, 
     if not any(rate_facts.values(info, name, rate) for rate in info.rates):
         return
     unit = known[0][1] if relative and known and known[0][1] else 1.0
-    label = BY_NAME[name].title + (f" / {unit:.3g}" if relative and known else "")
+    label = BY_NAME[name].title + (f" / {write(unit, 'number')}" if relative and known else "")
     axes.plot(
         [r for r, _ in known],
         [v / unit for _, v in known],

@@ -102,4 +102,4 @@ def test_a_break_in_the_sharpness_needs_rates():
     assert few.low is None and "1 different rates" in few.says
     hinge = [trial(r, 0, sharpness=min(2.0, 0.2 / r)) for r in (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)]
     found = map_thresholds.sharpness_break(hinge, 100)
-    assert found.low == pytest.approx(0.1, rel=0.01) == found.high and "falls as 1 / rate" in found.says
+    assert found.low == pytest.approx(0.1, rel=0.01) == found.high and "breaks at 0.1" in found.says
