@@ -126,7 +126,7 @@ def sentence(info: RateMapInfo, panel: Panel) -> str:
     if panel.name == "losses":
         return _loss_sentence(info)
     rates = fitting_rates(info)
-    moves = [m for m in (_move(info, name, rates) for name in panel.metrics[:3]) if m]
+    moves = [m for m in (_move(info, name, rates) for name in (*panel.metrics, *panel.beside)) if m]
     if not moves:
         return (
             f"Nothing can be said of {panel.title}: fewer than two rates at which every seed fits have these numbers."

@@ -22,9 +22,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Panel:
-    """Name what shares one of the opening panels; the first metric is the one its sentence speaks of.
+    """Name what shares one of the opening panels, and what its sentence speaks of beside.
 
-    `relative` metrics are drawn as multiples of their mean at the smallest rate.
+    `relative` metrics are drawn as multiples of their mean at the smallest rate. What lies far from the rest of a panel
+    would flatten it, so it is told here and drawn behind.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Panel:
     metrics: tuple[str, ...]
     log: bool = False
     relative: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 ADVCOMP = "as in github.com/mbarsbey/advcomp"
@@ -135,7 +137,7 @@ METRICS = (
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 PANELS = (
-    Panel("groups", "accuracy", ("conflicting", "unbiased", "worst_group", "aligned")),
+    Panel("groups", "accuracy", ("conflicting", "unbiased"), beside=("aligned", "worst_group")),
     Panel("pruning", "what can be removed", ("removable_within_1", "removable_within_5", "prunability")),
     Panel("speed", "steps to fit", ("steps_to_fit",), log=True),
     Panel("features", "activations", ("separation", "bias_separation", "activation_sparsity")),

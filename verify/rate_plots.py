@@ -66,6 +66,7 @@ def poster(info: RateMapInfo) -> str:
         places = figure.subplots(len(PANELS) + 1, 1, sharex=True)
         figure.subplots_adjust(left=0.08, right=0.985, top=0.98, bottom=0.04, hspace=0.55)
         _draw_axis(places[0], info)
+        places[0].tick_params(labelbottom=False)
         for axes, which in zip(places[1:], PANELS, strict=True):
             _draw_panel(axes, info, which)
         _ticks(places[-1], info)
@@ -96,11 +97,14 @@ def _draw_axis(axes: Any, info: RateMapInfo) -> None:
     for row, threshold in enumerate(info.thresholds):
         colour, label = BANDS[threshold.name]
         _draw_threshold(axes, threshold, -row, (low, high))
+        ends = [end for end in (threshold.low, threshold.high) if end is not None]
+        left = not ends or min(ends) ** 2 > low * high  # where the bar leaves room
         axes.annotate(
             f"{label}: {_place(threshold)}",
-            (low, -row),
-            (3, 5),
+            (low if left else high, -row),
+            (3 if left else -3, 2),
             textcoords="offset points",
+            ha="left" if left else "right",
             fontsize=8,
             color=colour,
         )
@@ -108,7 +112,6 @@ def _draw_axis(axes: Any, info: RateMapInfo) -> None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_title("thresholds", fontsize=10, loc="left")
-    axes.tick_params(labelbottom=True)
 
 
 def _draw_threshold(axes: Any, threshold: Threshold, y: float, limits: tuple[float, float]) -> None:
