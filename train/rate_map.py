@@ -276,8 +276,14 @@ def _work_through(bench: Bench, tasks: Sequence[Task]) -> list[Result]:
     results: list[Result] = []
     for result in side_by_side(bench, tasks, do):
         results.append(result)
-        log.info("measured", extra={"done": len(results), "total": len(tasks)})
+        log.info("%s measured", _title(result), extra={"done": len(results), "total": len(tasks)})
     return results
+
+
+def _title(result: Result) -> str:
+    if isinstance(result, FlowResult):
+        return f"gradient flow of seed {result.seed}"
+    return result.name if isinstance(result, Measured) else f"second phase of {result.rate:g}"
 
 
 def _map_trial(bench: Bench, trial: Trial, measured: Measured | None) -> MapTrial:

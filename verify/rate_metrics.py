@@ -84,9 +84,21 @@ METRICS = (
         "bias_separation", "bias separation", "fraction", "the same with the value of the bias in place of the class"
     ),
     Metric("dead_units", "dead units", "count", "units before the head that are 0 on every image of the sample"),
-    Metric("compressibility_keep_5", "compressibility, 5 % kept", "fraction", "1 - |tail|_2 / |w|_2 (q = 2)"),
-    Metric("compressibility_keep_10", "compressibility, 10 % kept", "fraction", "1 - |tail|_2 / |w|_2 (q = 2)"),
-    Metric("compressibility_keep_20", "compressibility, 20 % kept", "fraction", "1 - |tail|_2 / |w|_2 (q = 2)"),
+    Metric(
+        "compressibility_keep_5", "compressibility, 5 % kept", "fraction", "1 - |rest|_2 / |w|_2, the largest 5 % kept"
+    ),
+    Metric(
+        "compressibility_keep_10",
+        "compressibility, 10 % kept",
+        "fraction",
+        "1 - |rest|_2 / |w|_2, the largest 10 % kept",
+    ),
+    Metric(
+        "compressibility_keep_20",
+        "compressibility, 20 % kept",
+        "fraction",
+        "1 - |rest|_2 / |w|_2, the largest 20 % kept",
+    ),
     Metric("core_share", "core-feature share", "fraction", "share of the attribution on core pixels, captum, on test"),
     Metric("spurious_share", "spurious-feature share", "fraction", "the same on spurious pixels"),
     Metric(
@@ -95,9 +107,14 @@ METRICS = (
         "fraction",
         "accuracy on the mean colour alone; Sadrtdinov et al. 2024, arXiv:2410.22113 (bands of |kx| + |ky|)",
     ),
-    Metric("accuracy_low_band", "accuracy on the low band", "fraction", "accuracy on low spatial frequencies alone"),
-    Metric("accuracy_middle_band", "accuracy on the middle band", "fraction", "the same on middle frequencies"),
-    Metric("accuracy_high_band", "accuracy on the high band", "fraction", "the same on high frequencies"),
+    Metric(
+        "accuracy_low_band",
+        "accuracy on the low band",
+        "fraction",
+        "the same on frequencies up to 0.25 cycles per pixel",
+    ),
+    Metric("accuracy_middle_band", "accuracy on the middle band", "fraction", "the same from 0.25 to 0.75"),
+    Metric("accuracy_high_band", "accuracy on the high band", "fraction", "the same from 0.75 to 1"),
     Metric(
         "conflicting_loss_share",
         "conflicting share of the loss",
@@ -108,7 +125,12 @@ METRICS = (
     Metric(
         "conflicting_error_confidence", "confidence of conflicting errors", "fraction", "of conflicting images alone"
     ),
-    Metric("bias_following", "errors that follow the bias", "fraction", "share of the errors on conflicting images"),
+    Metric(
+        "bias_following",
+        "errors that follow the bias",
+        "fraction",
+        "of the errors on conflicting images, the share that the bias suggests",
+    ),
     Metric("logit_norm", "logit norm", "number", "mean Euclidean norm of the logits, on validation"),
     Metric(
         "sharpness_eta_half", "S eta / 2", "number", "sharpness times rate / 2 (rate / (1 + momentum)): 1 at the edge"
@@ -128,7 +150,12 @@ METRICS = (
     Metric("scale_free_residual", "residual of the scale-free S", "number", "as above"),
     Metric("biased_prunability", "prunability, no bias labels", "fraction", "area, from accuracy on validation_biased"),
     Metric("biased_loss_gini", "Gini of the losses", "fraction", "of the losses on validation_biased"),
-    Metric("biased_loss_concentration", "loss concentration", "fraction", "share of the hardest images in the loss"),
+    Metric(
+        "biased_loss_concentration",
+        "loss concentration",
+        "fraction",
+        "1 - entropy of the shares of images in the loss / log N",
+    ),
     Metric("biased_hard_error_confidence", "confidence of hard errors", "fraction", "of the images of highest loss"),
     Metric("biased_separation", "class separation, biased", "fraction", "R2 on validation_biased"),
     Metric("biased_activation_sparsity", "activation sparsity, biased", "fraction", "on validation_biased"),

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -208,3 +209,17 @@ def test_a_map_without_any_network_can_be_drawn(info):
     )
     page = rate_map.documents(bare, "rows")["lr-map.html"]
     assert "Nothing can be said" in page and "not measured" in page and "Second phase" not in page
+
+
+def test_the_docs_define_every_metric_as_the_page_does():
+    page = (Path(__file__).parents[2] / "docs" / "lr-map.md").read_text()
+    for m in METRICS:
+        assert f"| {m.title} | `{m.name}` | {m.means.replace('|', '&#124;')} |" in page, m.name
+
+
+@pytest.mark.parametrize(
+    ("start", "says"), [("pretrained weights", "a map of fine-tuning"), ("given checkpoints", "trained elsewhere")]
+)
+def test_the_page_says_where_the_networks_come_from(info, start, says):
+    assert says in rate_facts.headline(info.model_copy(update={"start": start}))
+    assert says not in rate_facts.headline(info)
