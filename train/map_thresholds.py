@@ -101,26 +101,34 @@ def sharpness_break(trials: Sequence[MapTrial], max_steps: int) -> Threshold:
     return Threshold(name="sharpness break", low=broken.low, high=broken.high, steps=max_steps, says=says)
 
 
-def split(rows: Sequence[SecondPhaseResult], max_steps: int) -> tuple[Threshold, list[float], float | None]:
-    """Return the boundary of 2A and 2B, the rates of band 2A, and the accuracy of regime 1 that they had to reach.
+def split(
+    rows: Sequence[SecondPhaseResult], best_converged: float | None, max_steps: int
+) -> tuple[Threshold, list[float]]:
+    """Return the boundary of 2A and 2B, and the rates of band 2A.
 
-    The last is the highest unbiased accuracy after a second phase that began in regime 1; None without such a row.
+    Args:
+        best_converged: best unbiased accuracy that a run of regime 1 had with the same seed, before any second phase;
+            None if there is none.
     """
-    converged = [v for r in rows if r.regime == 1 for v in (r.small, r.large, r.averaged) if v is not None]
     second = [as_floats(row) for row in rows if row.regime == 2]
-    if not converged or not second:
-        why = "no tried rate lies between convergence and divergence" if converged else "no run of regime 1 is known"
-        threshold = Threshold(name="2A | 2B", low=None, high=None, steps=max_steps, says=f"No band 2A: {why}.")
-        return threshold, [], max(converged, default=None)
-    best = max(converged)
-    found = regimes.split(second, best)
+    if best_converged is None or not second:
+        why = "no run of regime 1 is known" if best_converged is None else "no rate tried is between fit and failure"
+        threshold = Threshold(name="2A | 2B", low=None, high=None, steps=max_steps, says=f"There is no band 2A: {why}.")
+        return threshold, []
+    found = regimes.split(second, best_converged)
     if found.inside:
         says = f"Band 2A holds {', '.join(f'{rate:.3g}' for rate in found.inside)}"
         says += f"; beyond: {found.why}." if found.why else ", the largest rate of regime 2 that was tried."
     else:
         says = f"Band 2A is empty among the rates tried: {found.why} (at {second[0].rate:.3g})."
     low, high = found.boundary.low, found.boundary.high
-    return Threshold(name="2A | 2B", low=low, high=high, steps=max_steps, says=says), found.inside, best
+    return Threshold(name="2A | 2B", low=low, high=high, steps=max_steps, says=says), found.inside
+
+
+def best_converged(trials: Sequence[MapTrial], seed: int) -> float | None:
+    """Return the best unbiased accuracy of the runs of one seed that fitted; None if none did."""
+    found = [t.numbers.get("unbiased") for t in trials if t.seed == seed and t.status == "fitted"]
+    return max((value for value in found if value is not None), default=None)
 
 
 def answer(

@@ -32,6 +32,7 @@ NARROWING = 2  # rates between two of the grid that narrow a threshold down: a q
 FLOW_SEEDS = 3  # a flow takes as long as many trials
 FLOW_TRAININGS = 20  # trainings' worth of images that one may see; on the digits a tenth of the map's time
 FLOW_STEPS = 1000  # the most of one
+SECOND_SEED = 0  # a second phase takes as long as two or three trials
 SECOND_RATES = 3  # of each regime that get a second phase, those next to the threshold of convergence
 
 
@@ -198,7 +199,7 @@ def _second_rates(endings: Sequence[Ending], rates: Sequence[float]) -> tuple[fl
 
 def _seconds(config: TrainConfig, bench: Bench, trials: Sequence[Trial], rates: tuple[float, float]) -> list[Second]:
     """Return second phases of the first seed: around the threshold, and at the smallest rate."""
-    first = [t for t in trials if t.seed == 0 and t.stored]
+    first = [t for t in trials if t.seed == SECOND_SEED and t.stored]
     fitted = [t for t in first if t.status == "fitted"]
     beyond = [t for t in first if t.status == "unfitted" and t.recipe.rate > rates[1]]
     chosen = {t.name: t for t in [*fitted[:1], *fitted[-SECOND_RATES:], *beyond[:SECOND_RATES]]}
@@ -224,7 +225,8 @@ def _thresholds(
     seconds: Sequence[SecondPhaseResult],
 ) -> tuple[list[Threshold], list[SecondPhaseResult], list[float]]:
     """Return the thresholds, the second phases with what keeps them out of 2A, and the rates of 2A."""
-    split, band, best = map_thresholds.split(seconds, config.max_steps)
+    best = map_thresholds.best_converged(rows, SECOND_SEED)
+    split, band = map_thresholds.split(seconds, best, config.max_steps)
     judged = [
         r.model_copy(update={"fault": second_phase.fault(r, best) if r.regime == 2 and best is not None else None})
         for r in seconds

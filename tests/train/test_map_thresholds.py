@@ -67,16 +67,19 @@ def second(rate, regime, small=0.9, large=0.9, averaged=0.9, barrier=0.0, fault=
 
 
 def test_the_split_of_regime_2():
-    rows = [second(1, 1, 0.7, 0.8, 0.75), second(2, 2, 0.8, 0.85), second(3, 2, 0.79, 0.85), second(4, 2)]
-    threshold, band, best = map_thresholds.split(rows, 100)
-    assert best == 0.8 and band == [2] and (threshold.low, threshold.high) == (2, 3)
+    rows = [second(1, 1, 0.95), second(2, 2, 0.8, 0.85), second(3, 2, 0.79, 0.85), second(4, 2)]
+    threshold, band = map_thresholds.split(rows, 0.8, 100)
+    assert band == [2] and (threshold.low, threshold.high) == (2, 3)
     assert "0.7900 below 0.8000" in threshold.says
-    none, band, _ = map_thresholds.split(rows[:1], 100)
-    assert band == [] and none.low is none.high is None and "No band 2A" in none.says
-    barred, band, _ = map_thresholds.split([rows[0], second(2, 2, barrier=0.5)], 100)
+    for known, best in ((rows[:1], 0.8), (rows, None)):
+        none, band = map_thresholds.split(known, best, 100)
+        assert band == [] and none.low is none.high is None and "no band 2A" in none.says
+    barred, band = map_thresholds.split([rows[0], second(2, 2, barrier=0.5)], 0.8, 100)
     assert band == [] and (barred.low, barred.high) == (None, 2) and "barrier" in barred.says
-    lost, band, _ = map_thresholds.split([rows[0], second(2, 2, small=None)], 100)
+    lost, band = map_thresholds.split([rows[0], second(2, 2, small=None)], 0.8, 100)
     assert band == [] and lost.high == 2
+    whole, band = map_thresholds.split([rows[0], second(4, 2)], 0.8, 100)
+    assert band == [4] and (whole.low, whole.high) == (4, None)
 
 
 def trial(rate, seed, status="fitted", **numbers):
@@ -103,3 +106,10 @@ def test_a_break_in_the_sharpness_needs_rates():
     hinge = [trial(r, 0, sharpness=min(2.0, 0.2 / r)) for r in (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)]
     found = map_thresholds.sharpness_break(hinge, 100)
     assert found.low == pytest.approx(0.1, rel=0.01) == found.high and "breaks at 0.1" in found.says
+
+
+def test_the_best_of_regime_1_is_that_of_one_seed_before_any_second_phase():
+    trials = [trial(1, 0, unbiased=0.7), trial(2, 0, unbiased=0.8), trial(2, 1, unbiased=0.9)]
+    trials += [trial(3, 0, "unfitted", unbiased=0.95), trial(4, 0)]
+    assert map_thresholds.best_converged(trials, 0) == 0.8
+    assert map_thresholds.best_converged(trials[3:4], 0) is None
