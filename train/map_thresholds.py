@@ -26,10 +26,13 @@ class Ending:
     status: Status
 
 
-def convergence(endings: Sequence[Ending], max_steps: int) -> Threshold:
+def convergence(endings: Sequence[Ending], max_steps: int | None) -> Threshold:
     """Return where runs stop fitting: for each seed between the last rate that fits without a gap and the next one.
 
     Rates below the smallest that fits are too slow for the budget and do not count. The interval covers all seeds.
+
+    Args:
+        max_steps: the budget; None where it is not known.
     """
     return _over_seeds("convergence", endings, last_fitting, max_steps, "runs stop fitting")
 
@@ -83,7 +86,7 @@ def critical(flows: Sequence[FlowResult]) -> Threshold:
     return Threshold(name="critical", low=low, high=max(rates), steps=steps, says=says)
 
 
-def sharpness_break(trials: Sequence[MapTrial], max_steps: int) -> Threshold:
+def sharpness_break(trials: Sequence[MapTrial], max_steps: int | None) -> Threshold:
     """Return the rate above which the final sharpness falls as 1 / rate, with its 95 % interval."""
     found = [(t.rate, s) for t in trials if t.status == "fitted" and (s := t.numbers.get("sharpness"))]
     try:
@@ -192,7 +195,7 @@ def _over_seeds(
     name: str,
     endings: Sequence[Ending],
     bracket: Callable[[Sequence[Ending]], tuple[float | None, float | None]],
-    max_steps: int,
+    max_steps: int | None,
     what: str,
 ) -> Threshold:
     seeds = sorted({e.seed for e in endings})
@@ -200,7 +203,7 @@ def _over_seeds(
     lows, highs = [low for low, _ in brackets], [high for _, high in brackets]
     low = None if None in lows else min(v for v in lows if v is not None)
     high = None if None in highs else max(v for v in highs if v is not None)
-    under = f"({_seeds(len(seeds))}, at most {max_steps:,} steps each)"
+    under = f"({_seeds(len(seeds))}{'' if max_steps is None else f', at most {max_steps:,} steps each'})"
     if low is not None and high is not None:
         says = f"Between {low:.3g} and {high:.3g} {what} {under}."
     elif low is not None:

@@ -131,8 +131,8 @@ def _from_checkpoints(
         second_phase=[],
         second_rates=None,
         thresholds=[
-            map_thresholds.convergence(endings, config.max_steps).model_copy(update={"steps": None}),
-            map_thresholds.sharpness_break(rows, config.max_steps),
+            map_thresholds.convergence(endings, None),
+            map_thresholds.sharpness_break(rows, None),
             *(
                 Threshold(name=n, low=None, high=None, steps=None, says=unknown)
                 for n in ("critical", "2A | 2B", "divergence")

@@ -115,6 +115,7 @@ def test_networks_trained_elsewhere_are_measured_and_only_what_can_be_known_is_p
     assert found.start == "given checkpoints" and [t.status for t in found.trials] == ["unfitted"] * 2
     assert all(t.numbers["sharpness"] > 0 and t.steps is None and not t.moments for t in found.trials)
     unknown = {t.name for t in found.thresholds if "needs the training path" in t.says}
+    assert not [t for t in found.thresholds if t.steps is not None or "steps" in t.says]
     assert unknown == {"critical", "2A | 2B", "divergence"} and "unknown" in found.answer
 
 
