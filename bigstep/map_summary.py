@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from rich.table import Table
 
 from bigstep.rate_map import RateMap
 from bigstep.terminal import Terminal
+from verify.rate_facts import mean
 
 COLUMNS = {  # metric: heading, format
     "unbiased": ("unbiased", "{:.3f}"),
@@ -37,7 +37,7 @@ class MapSummary:
             "thresholds": [threshold.model_dump(mode="json") for threshold in info.thresholds],
             "band_2a": info.band,
             "answer": info.answer,
-            "rates": [{"rate": rate, **{name: self._mean(rate, name) for name in COLUMNS}} for rate in info.rates],
+            "rates": [{"rate": rate, **{name: mean(info, name, rate) for name in COLUMNS}} for rate in info.rates],
             "page": str(self.folder / "lr-map.html"),
             "numbers": str(self.folder / "lr-map.csv"),
         }
@@ -63,13 +63,7 @@ class MapSummary:
             statuses = [t.status for t in self.record.info.trials if t.rate == rate]
             cells = []
             for name, (_, form) in COLUMNS.items():
-                value = self._mean(rate, name)
+                value = mean(self.record.info, name, rate)
                 cells.append("-" if value is None else form.format(value))
             table.add_row(f"{rate:.4g}", f"{statuses.count('fitted')}/{len(statuses)}", *cells)
         return table
-
-    def _mean(self, rate: float, metric: str) -> float | None:
-        """Return the mean over seeds, None unless every seed has the number."""
-        values = [t.numbers.get(metric) for t in self.record.info.trials if t.rate == rate]
-        known = [v for v in values if v is not None]
-        return mean(known) if known and len(known) == len(values) else None

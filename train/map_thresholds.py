@@ -70,7 +70,7 @@ def critical(flows: Sequence[FlowResult]) -> Threshold:
     """Return the critical rate of full-batch descent over seeds; a bound from above where a flow did not end."""
     rates = [flow.rate for flow in flows]
     if not rates:
-        says = "The critical rate is unknown: it needs the initial weights."
+        says = "The critical rate is unknown: no gradient flow was followed."
         return Threshold(name="critical", low=None, high=None, steps=None, says=says)
     steps, reached = max(flow.steps for flow in flows), all(flow.reached for flow in flows)
     seeds = _seeds(len(flows))

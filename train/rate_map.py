@@ -9,44 +9,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bigstep.config import TrainConfig
-from bigstep.rate_map import Checkpoint, FlowResult, MapTrial, RateMap, RateMapInfo, SecondPhaseResult, Threshold
+from bigstep.rate_map import Checkpoint, MapTrial, RateMap, RateMapInfo, SecondPhaseResult, Threshold
 from bigstep.records import Images
-from bigstep.sealed import write_json
 from bigstep.trained import Trial
-from train import gradient_flow, map_thresholds, moments, networks, pretrained, regimes, second_phase, stage
+from train import map_thresholds, moments, networks, regimes, second_phase, stage
 from train.finish import Finish
-from train.map_numbers import Measured, Network, curvature_images, measure_network, report_split
+from train.map_numbers import Measured, Network, curvature_images, report_split
+from train.map_tasks import FlowStart, Results, Task, flow_steps, work_through
 from train.map_thresholds import FAILED, Ending
 from train.second_phase import Second
-from train.sharpness import Lanczos
 from train.trial import Bench, Job
-from train.workers import side_by_side
 
 log = logging.getLogger("bigstep.lr-map")
 NARROWING = 2  # rates between two of the grid that narrow a threshold down: a quarter of the gap is left
 FLOW_SEEDS = 3  # a flow takes as long as many trials
-FLOW_TRAININGS = 20  # trainings' worth of images that one may see; on the digits a tenth of the map's time
-FLOW_STEPS = 1000  # the most of one
 SECOND_SEED = 0  # a second phase takes as long as two or three trials
 SECOND_RATES = 3  # of each regime that get a second phase, those next to the threshold of convergence
-
-
-@dataclass(frozen=True)
-class FlowStart:
-    """Ask for the critical rate from the initial weights of a seed, for steps with some momentum."""
-
-    seed: int
-    momentum: float
-    max_steps: int
-
-
-Task = Network | Second | FlowStart
-Result = Measured | SecondPhaseResult | FlowResult
 
 
 def run(
@@ -71,7 +54,7 @@ def run(
     rates = sorted({t.recipe.rate for t in trials})
     endings = [Ending(t.recipe.rate, t.seed, t.status) for t in trials]
     second_rates = _second_rates(endings, rates)
-    steps = _flow_steps(config, len(curvature_images(bench)[1]))
+    steps = flow_steps(config, len(curvature_images(bench)[1]))
     tasks: list[Task] = [FlowStart(s, config.momentum, steps) for s in range(min(config.num_seeds, FLOW_SEEDS))]
     tasks += _seconds(config, bench, trials, second_rates) if second_rates else []
     tasks += [
@@ -79,25 +62,22 @@ def run(
         for t in trials
         if t.stored
     ]
-    results = _work_through(bench, tasks)
-    flows = sorted((r for r in results if isinstance(r, FlowResult)), key=lambda f: f.seed)
-    seconds = sorted((r for r in results if isinstance(r, SecondPhaseResult)), key=lambda r: r.rate)
-    measured = {r.name: r for r in results if isinstance(r, Measured)}
-    rows = [_map_trial(bench, t, measured.get(t.name)) for t in trials]
-    thresholds, seconds, band = _thresholds(config, flows, rows, endings, seconds)
+    found = work_through(bench, tasks)
+    rows = [_map_trial(bench, t, found.networks.get(t.name)) for t in trials]
+    thresholds, seconds, band = _thresholds(config, found, rows, endings)
     info = RateMapInfo(
         **_about(config, bench),
         start="pretrained weights" if config.weights else "initial weights",
         rates=rates,
         seeds=config.num_seeds,
         trials=rows,
-        flows=flows,
+        flows=found.flows,
         second_phase=seconds,
         second_rates=second_rates,
         thresholds=thresholds,
         band=band,
         answer=map_thresholds.answer(rows, rates, config.num_seeds, seconds, _named(thresholds, "2A | 2B").says),
-        notes=_notes(images, second_rates),
+        notes=[*_notes(images, second_rates), *found.failed],
     )
     _drop_networks(bench, trials)
     return RateMap.seal(out, info)
@@ -115,8 +95,8 @@ def _from_checkpoints(
         Network(c.name, recipe.model_copy(update={"rate": c.rate}), c.path, out / "trials" / c.name)
         for c in checkpoints
     ]
-    measured = {r.name: r for r in _work_through(bench, tasks) if isinstance(r, Measured)}
-    rows = [_given_trial(config, c, measured[c.name]) for c in checkpoints]
+    found = work_through(bench, tasks)
+    rows = [_given_trial(config, c, found.networks[c.name]) for c in checkpoints if c.name in found.networks]
     endings = [Ending(t.rate, t.seed, t.status) for t in rows]
     rates = sorted({t.rate for t in rows})
     seeds = min(sum(t.rate == rate for t in rows) for rate in rates)
@@ -143,16 +123,10 @@ def _from_checkpoints(
         notes=[
             f"Fitted means here that the loss on the training images is at most {config.stop_loss:g}.",
             *_notes(images, None),
+            *found.failed,
         ],
     )
     return RateMap.seal(out, info)
-
-
-def do(bench: Bench, task: Task) -> Result:
-    """Do one task of the map."""
-    if isinstance(task, Network):
-        return measure_network(bench, task)
-    return second_phase.second_phase(bench, task) if isinstance(task, Second) else _flow(bench, task)
 
 
 def _bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
@@ -219,20 +193,19 @@ def _seconds(config: TrainConfig, bench: Bench, trials: Sequence[Trial], rates: 
 
 def _thresholds(
     config: TrainConfig,
-    flows: Sequence[FlowResult],
+    results: Results,
     rows: Sequence[MapTrial],
     endings: Sequence[Ending],
-    seconds: Sequence[SecondPhaseResult],
 ) -> tuple[list[Threshold], list[SecondPhaseResult], list[float]]:
     """Return the thresholds, the second phases with what keeps them out of 2A, and the rates of 2A."""
     best = map_thresholds.best_converged(rows, SECOND_SEED)
-    split, band = map_thresholds.split(seconds, best, config.max_steps)
+    split, band = map_thresholds.split(results.second, best, config.max_steps)
     judged = [
         r.model_copy(update={"fault": second_phase.fault(r, best) if r.regime == 2 and best is not None else None})
-        for r in seconds
+        for r in results.second
     ]
     found = [
-        map_thresholds.critical(flows),
+        map_thresholds.critical(results.flows),
         map_thresholds.sharpness_break(rows, config.max_steps),
         map_thresholds.convergence(endings, config.max_steps),
         split,
@@ -243,49 +216,6 @@ def _thresholds(
 
 def _named(thresholds: Sequence[Threshold], name: str) -> Threshold:
     return next(t for t in thresholds if t.name == name)
-
-
-def _flow_steps(config: TrainConfig, images: int) -> int:
-    """Return the steps of a flow, of four gradients each, that see as many images as FLOW_TRAININGS trainings."""
-    seen = FLOW_TRAININGS * config.max_steps * config.batch_size
-    return max(1, min(FLOW_STEPS, seen // (4 * images)))
-
-
-def _flow(bench: Bench, start: FlowStart) -> FlowResult:
-    file = bench.out / "flows" / f"s{start.seed}.json"
-    if file.is_file():
-        return FlowResult.model_validate_json(file.read_bytes())
-    model = networks.build(bench.architecture, start.seed)
-    if bench.pretrained is not None:
-        pretrained.start_from(model, bench.pretrained)
-    flow = gradient_flow.Flow(bench.stop_loss, start.max_steps, lanczos=Lanczos(tolerance=1e-2))
-    found = gradient_flow.critical_rate(networks.place(model, bench.device), *curvature_images(bench), flow)
-    result = FlowResult(
-        seed=start.seed,
-        rate=found.rate * (1 + start.momentum),  # see `plain_rate`
-        max_sharpness=found.max_sharpness,
-        reached=found.reached,
-        steps=found.steps,
-        loss=found.path[-1].loss,
-    )
-    file.parent.mkdir(exist_ok=True)
-    write_json(file.with_suffix(".tmp"), result.model_dump(mode="json"))
-    file.with_suffix(".tmp").replace(file)
-    return result
-
-
-def _work_through(bench: Bench, tasks: Sequence[Task]) -> list[Result]:
-    results: list[Result] = []
-    for result in side_by_side(bench, tasks, do):
-        results.append(result)
-        log.info("%s measured", _title(result), extra={"done": len(results), "total": len(tasks)})
-    return results
-
-
-def _title(result: Result) -> str:
-    if isinstance(result, FlowResult):
-        return f"gradient flow of seed {result.seed}"
-    return result.name if isinstance(result, Measured) else f"second phase of {result.rate:g}"
 
 
 def _map_trial(bench: Bench, trial: Trial, measured: Measured | None) -> MapTrial:

@@ -7,7 +7,7 @@ import pytest
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError, TrainError
 from bigstep.rate_map import Checkpoint, RateMap
-from train import map_numbers, networks, rate_map, stage, surface, workers
+from train import map_numbers, map_tasks, networks, rate_map, stage, surface, workers
 
 CONFIG = TrainConfig(
     widths=(8,),
@@ -25,7 +25,7 @@ CONFIG = TrainConfig(
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
-        patch.setattr(rate_map, "FLOW_STEPS", 10)
+        patch.setattr(map_tasks, "FLOW_STEPS", 10)
         yield
 
 
@@ -99,6 +99,18 @@ def test_a_number_that_cannot_be_measured_is_missing_with_a_reason(rows, tmp_pat
     assert "derivative for x" in measured.missing["sharpness"] and "sharpness" not in measured.numbers
     assert measured.numbers["unbiased"] is not None and measured.numbers["l2"] > 0
     assert map_numbers.measure_network(bench, network) == measured
+
+
+def test_a_map_is_not_lost_to_one_task(rows, tmp_path, monkeypatch):
+    def broken(*_arguments):
+        raise RuntimeError("out of memory\nfor this")
+
+    monkeypatch.setattr(surface.Surface, "gradient", broken)
+    config = CONFIG.model_copy(update={"num_rates": 1, "num_seeds": 1, "max_steps": 12})
+    found = rate_map.run(config, rows, device="cpu", out=tmp_path).info
+    assert "The gradient flow of seed 0 failed: RuntimeError, out of memory." in found.notes
+    assert found.flows == [] and found.trials[0].numbers["sharpness"] > 0
+    assert "no gradient flow" in found.thresholds[0].says
 
 
 def checkpoints(bench, folder, rates):
