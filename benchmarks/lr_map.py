@@ -1,6 +1,6 @@
 """The learning-rate map of the digits, or of another data set that needs no files.
 
-    .venv/bin/python benchmarks/lr_map.py [--data digits] [--seeds 5] [--work FOLDER]
+    .venv/bin/python benchmarks/lr_map.py [--data digits] [--seeds 5] [--steps N] [--work FOLDER]
 
 Runs `bigstep lr-map digits` and writes benchmarks/results/lr_map_<data>.csv (every number of every rate and seed),
 lr_map_<data>_thresholds.csv and lr_map_<data>.md (thresholds, means, second phase, Spearman correlations), and the
@@ -29,11 +29,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="train.max_steps, by default that of the preset")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"))
     arguments = parser.parse_args()
     name, seeds = arguments.data, arguments.seeds
     folder = arguments.work / f"lr-map-{name}"
     settings = [f"name={name}", f"data.kind={name}", f"train.num_seeds={seeds}"]
+    settings += [f"train.max_steps={arguments.steps}"] if arguments.steps else []
     command = [sys.executable, "-m", "bigstep", "lr-map", "digits", "--json", "--run-dir", str(folder)]
     for setting in settings:
         command += ["--set", setting]
@@ -52,6 +54,7 @@ def main():
     machine = {**fingerprint(), **versions(PACKAGES), "cores": str(len(os.sched_getaffinity(0)))}
     told = "; ".join(f"{key} {value}" for key, value in machine.items())
     shown = f".venv/bin/python benchmarks/lr_map.py --data {name} --seeds {seeds}"
+    shown += f" --steps {arguments.steps}" if arguments.steps else ""
     text = (folder / "lr-map.md").read_text()
     text += f"\nMade by `{shown}`; record {found['digest'][:16]}. Machine: {told}.\n"
     (RESULTS / f"{stem}.md").write_text(text)
