@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import measured_runs as runs
+from machine import machine
 
 from bigstep.config import DataConfig, TrainConfig
 from train.search import Axis
@@ -178,7 +179,7 @@ def main():
         print(f"{name}: {time.process_time() - begun:.0f} s of CPU")
     command = f".venv/bin/python benchmarks/choosing.py --searches {arguments.searches}"
     sets = {name: sets[name] for name in SETS if name in sets}
-    found = {"command": command, "machine": runs.machine(), "sets": sets}
+    found = {"command": command, "machine": machine("scikit-learn"), "sets": sets}
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     path.with_suffix(".md").write_text(as_markdown(found))
 

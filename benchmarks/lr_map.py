@@ -9,20 +9,17 @@ picture docs/lr-map/<data>.svg. What an earlier run of the same code left in the
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bigstep.store import versions
-from serve.bench import fingerprint
+from machine import machine
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURES = ROOT / "docs" / "lr-map"
-PACKAGES = ("torch", "captum", "numpy", "scipy", "scikit-learn")
 
 
 def main():
@@ -51,8 +48,7 @@ def main():
     shutil.copyfile(folder / "lr-map.csv", RESULTS / f"{stem}.csv")
     shutil.copyfile(folder / "lr-map-thresholds.csv", RESULTS / f"{stem}_thresholds.csv")
     shutil.copyfile(folder / "lr-map.svg", PICTURES / f"{name}.svg")
-    machine = {**fingerprint(), **versions(PACKAGES), "cores": str(len(os.sched_getaffinity(0)))}
-    told = "; ".join(f"{key} {value}" for key, value in machine.items())
+    told = "; ".join(f"{key} {value}" for key, value in machine("captum", "scipy", "scikit-learn").items())
     shown = f".venv/bin/python benchmarks/lr_map.py --data {name} --seeds {seeds}"
     shown += f" --steps {arguments.steps}" if arguments.steps else ""
     text = (folder / "lr-map.md").read_text()

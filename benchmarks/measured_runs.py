@@ -4,12 +4,9 @@ The search of the product is driven here with training seeds of one's own, and w
 """
 
 import json
-import os
-import platform
 import statistics
 import sys
 from dataclasses import replace
-from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -20,7 +17,6 @@ from bigstep.groups import accuracies
 from bigstep.records import Images
 from bigstep.trained import Recipe, Signals, Trial
 from data import stage as data_stage
-from serve.bench import fingerprint
 from train import choose, networks, prunability, stage, step
 from train.activations import outputs
 from train.label_free import loss_gini
@@ -29,8 +25,6 @@ from train.search import Search
 from train.separation import separation
 from train.sparsity import activation_sparsity
 from train.trial import EARLY_EPOCH, SIGNAL_IMAGES, STUCK_EPOCHS
-
-PACKAGES = ("torch", "onnxruntime", "numpy", "scikit-learn")
 
 
 def images(config, folder):
@@ -189,12 +183,6 @@ def make_bench(config, built, folder):
     """Return the product's bench; the stage's folder is never written to."""
     torch.set_num_threads(1)
     return replace(stage.make_bench(config, built, "cpu", folder), bias_labels=True)
-
-
-def machine():
-    """Say where and with what something was measured."""
-    found = {**fingerprint(), "python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
-    return {**found, **{package: version(package) for package in PACKAGES}}
 
 
 def spread(values, digits=1, factor=100):

@@ -18,6 +18,7 @@ from pathlib import Path
 import measured_runs as runs
 import rival_training
 from choosing import SETS, SETTINGS
+from machine import machine
 from scipy.stats import spearmanr
 
 from train.search import BUDGET, Axis
@@ -178,7 +179,7 @@ def main():
         sets[name] = one_set(name, arguments.work / name, arguments.seeds)
         print(f"{name}: {time.process_time() - begun:.0f} s of CPU")
     command = f".venv/bin/python benchmarks/rivals.py --seeds {arguments.seeds}"
-    found = {"command": command, "machine": runs.machine(), "sets": dict(sorted(sets.items()))}
+    found = {"command": command, "machine": machine("scikit-learn"), "sets": dict(sorted(sets.items()))}
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     path.with_suffix(".md").write_text(as_markdown(found))
 

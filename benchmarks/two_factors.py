@@ -15,6 +15,7 @@ from pathlib import Path
 import measured_runs as runs
 import rival_training
 from choosing import SETS, SETTINGS
+from machine import machine
 from scipy.stats import spearmanr
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,7 +113,7 @@ def main():
     command = f".venv/bin/python benchmarks/two_factors.py --seeds {arguments.seeds}"
     found = {
         "command": command,
-        "machine": runs.machine(),
+        "machine": machine("scikit-learn"),
         "sets": dict(sorted(sets.items())),
     }
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
