@@ -34,8 +34,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import machine
-
 HERE = Path(__file__).parent
 MODES = {"none": 0, "full disk": 1, "kill before": 2, "kill after": 3, "clock goes backwards": 4}
 ENDS = {  # the exit code that each fault must lead to
@@ -438,6 +436,8 @@ def faults_of(operations: list[tuple[str, str]], stage: str) -> list[Fault]:
 
 def write_results(results: Path, rows: list[Row], given: argparse.Namespace) -> None:
     """Write every row as JSON, and as Markdown a table of the random moments and counts of the others."""
+    from machine import machine  # here: victims, and the tests, load this file without the folder of the scripts
+
     command = f".venv/bin/python benchmarks/faults.py --seed {given.seed}"
     found = {"command": command, "machine": machine(), "held": sum(row.held for row in rows), "of": len(rows)}
     content = {**found, "rows": [asdict(row) for row in rows]}

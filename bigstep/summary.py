@@ -117,7 +117,7 @@ def dry_run_text(steps: Sequence[Step]) -> str:
 
 def dry_run_json(steps: Sequence[Step]) -> list[dict[str, str]]:
     """Say the same as plain values."""
-    return [vars(step) for step in steps]
+    return [{name: getattr(step, name) for name in ("stage", "action", "record", "key")} for step in steps]
 
 
 def stage_text(records: dict[str, Record[Any]], until: str) -> str:

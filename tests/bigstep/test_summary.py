@@ -105,6 +105,6 @@ def test_paths_with_blanks_are_quoted(outcome, tmp_path, capsys):
 
 
 def test_a_dry_run_is_a_table():
-    steps = [Step("data", "reuse", "images-0123", "ab"), Step("compress", "resume", "", "")]
+    steps = [Step("data", "reuse", "images-0123", "ab", "cd"), Step("compress", "resume", "", "", "")]
     assert summary.dry_run_text(steps) == "data      reuse   images-0123\ncompress  resume"
     assert summary.dry_run_json(steps)[1] == {"stage": "compress", "action": "resume", "record": "", "key": ""}

@@ -3,19 +3,18 @@
 Kills in training and in compression, worker processes and all, are in tests/bigstep/test_interrupt.py.
 """
 
-import importlib
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(SCRIPTS))  # as if one of them had been started
-try:
-    faults = importlib.import_module("faults")
-finally:
-    sys.path.remove(str(SCRIPTS))
+PATH = Path(__file__).parents[2] / "benchmarks" / "faults.py"
+spec = importlib.util.spec_from_file_location("faults", PATH)
+faults = importlib.util.module_from_spec(spec)
+sys.modules["faults"] = faults  # dataclasses look their module up
+spec.loader.exec_module(faults)
 Fault = faults.Fault
 
 STRIKES = [
