@@ -23,6 +23,7 @@ INK = {
     ALIGNED: ("#009E73", "^", "-."),
     "prunability": ("#7A4F7A", "D", ":"),
 }
+SPLITS = {"groups": "validation split", "label-free": "training images"}  # on which rates are measured, by the rule
 PANELS = ((CONFLICTING, UNBIASED), ("prunability",), (ALIGNED,))
 FAILED = ("unfitted", "diverged", "collapsed")  # a trial that the search stopped early says nothing
 OTHER = ("#555555", "v", ":")
@@ -56,8 +57,12 @@ def learning_rates(trained: TrainedInfo) -> str:
     chosen = trained.trial(trained.chosen).recipe.rate
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 6.2), layout="constrained")
-        panels = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=[len(names) + 1 for names in PANELS])
-        for axes, names in zip(panels, PANELS, strict=True):
+        shown_panels = [
+            names for names in PANELS if any(getattr(p, name) is not None for p in points for name in names)
+        ]
+        heights = [len(names) + 1 for names in shown_panels]
+        panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, names in zip(panels, shown_panels, strict=True):
             for name in names:
                 colour, marker, dash = INK[name]
                 means = [getattr(point, name) for point in points]
@@ -72,7 +77,7 @@ def learning_rates(trained: TrainedInfo) -> str:
         panels[0].annotate(f"chosen {chosen:g}", (chosen, 1.0), (4, 2), fontweight="bold", **place)
         plain_log_axis(panels[-1], rates)
         panels[-1].set_xlabel("learning rate of plain SGD (logarithmic)")
-        figure.supylabel("validation split", fontsize=10)
+        figure.supylabel(SPLITS[trained.rule], fontsize=10)
         lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
         shown = {name: line for name, line in lines.items() if not name.startswith("_")}
         figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)

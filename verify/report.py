@@ -118,6 +118,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "rates": [_rate_row(run, point) for point in sorted(run.trained.info.map, key=lambda p: p.rate)],
         "why": run.trained.info.why,
         "search": _search(run.trained.info),
+        "rates_from": plots.SPLITS[run.trained.info.rule],
         "at_edge": run.trained.info.at_edge,
         "baselines": run.trained.info.baselines,
         "frontier": [_step_row(candidate) for candidate in run.compact.info.frontier],
