@@ -48,7 +48,6 @@ import sys
 from pathlib import Path
 from bigstep.config import Config, DataConfig
 from bigstep.pipeline import run
-from machine import machine
 
 def peak():
     return next(line.split()[1] for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
