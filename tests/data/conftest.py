@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bigstep.config import DataConfig
+from bigstep.errors import DataError
+from data import folder
 from data.writing import write
 
 
@@ -61,6 +64,28 @@ def decoded(tmp_path_factory):
         return replace(built, parts=parts, findings=findings, judge=None)
 
     return decode
+
+
+@pytest.fixture
+def build_folder(decoded):
+    """Return a function that builds a user's own images as squares of 8 pixels, with all in memory."""
+
+    def build(path, **settings):
+        return decoded(folder.build(DataConfig(kind="folder", path=str(path), **{"size_px": 8, **settings})))
+
+    return build
+
+
+@pytest.fixture
+def refused_folder(build_folder):
+    """Return a function that builds a user's own images, which must fail, and returns what is said."""
+
+    def refused(path, **settings):
+        with pytest.raises(DataError) as caught:
+            build_folder(path, **settings)
+        return str(caught.value)
+
+    return refused
 
 
 @pytest.fixture(scope="session")
