@@ -14,7 +14,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -72,15 +74,23 @@ class Record(Generic[I]):
     Info: ClassVar[type[Any]]
 
     @classmethod
-    def seal(cls, folder: Path, info: I) -> Self:
-        """Turn a folder of finished files into a record: drop scratch, write `record.json`, then the manifest."""
+    def seal(cls, folder: Path, info: I, sha256: Mapping[str, str] | None = None) -> Self:
+        """Turn a folder of finished files into a record: drop scratch, write `record.json`, then the manifest.
+
+        Args:
+            sha256: hashes in hexadecimal that whoever wrote a file has computed already, by its name.
+        """
+        known = sha256 or {}
         shutil.rmtree(folder / WORK, ignore_errors=True)
         write_json(folder / "record.json", info.model_dump(mode="json"))
-        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        names = [name for name in paths if name not in ("manifest.json", CHECKED)]
         stamps = {name: _stamp(folder / name) for name in names}  # before the bytes are read: who writes, changes them
-        files = {name: _entry(folder / name) for name in names if name not in ("manifest.json", CHECKED)}
+        with ThreadPoolExecutor() as pool:
+            flushed = pool.submit(flush, folder)  # the disk writes while the hashes are computed
+            files = dict(zip(names, pool.map(lambda name: _entry(folder / name, known.get(name)), names), strict=True))
+            flushed.result()
         manifest = Manifest(format=FORMAT, kind=cls.kind, digest=_digest(cls.kind, files), files=files)
-        flush(folder)
         write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
         _note_checks(folder, {name: _note(entry, stamps[name]) for name, entry in _large(files)})
         return cls(folder, manifest.digest, info)
@@ -193,9 +203,9 @@ def _check_files(folder: Path, files: Mapping[str, FileEntry]) -> None:
     noted = _noted_checks(folder)
     large = [(name, entry) for name, entry in _large(files) if (folder / name).is_file()]
     stamps = {name: _note(entry, _stamp(folder / name)) for name, entry in large}  # before the bytes are read
-    for name, entry in files.items():
-        if name not in stamps or noted.get(name) != stamps[name]:
-            check_file(folder / name, entry)
+    unsure = [name for name in files if name not in stamps or noted.get(name) != stamps[name]]
+    with ThreadPoolExecutor() as pool:
+        deque(pool.map(lambda name: check_file(folder / name, files[name]), unsure), maxlen=0)
     if stamps != noted:
         _note_checks(folder, stamps)
 
@@ -227,8 +237,8 @@ def _note_checks(folder: Path, stamps: Mapping[str, list[str | int]]) -> None:
             write_json(folder / CHECKED, stamps)
 
 
-def _entry(path: Path) -> FileEntry:
-    return FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
+def _entry(path: Path, known: str | None = None) -> FileEntry:
+    return FileEntry(sha256=known or sha256(path), bytes=path.stat().st_size)
 
 
 def _digest(kind: str, files: Mapping[str, FileEntry]) -> str:

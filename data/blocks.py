@@ -5,6 +5,7 @@ Whatever is computed or written a block at a time takes the same memory however 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import zlib
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-BLOCK_BYTES = 8 * 2**20  # of pixels; a few times that is in use while a block is computed
+BLOCK_BYTES = 2 * 2**20  # of pixels; every thread uses a few times that while it computes a block
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -37,9 +38,13 @@ class ArrayFile:
         np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
         self.begins, self.row_bytes = header.tell(), int(np.prod(shape[1:]))
         self.bytes = self.begins + shape[0] * self.row_bytes
+        self.path, self.rows = path, shape[0]
+        self.hashed, self.sha256 = self.begins, hashlib.sha256(header.getvalue())
         self.file = path.open("r+b" if path.exists() else "w+b")
-        if self.file.read(self.begins) != header.getvalue() or os.fstat(self.file.fileno()).st_size != self.bytes:
-            self.file.truncate(0)
+        size = os.fstat(self.file.fileno()).st_size
+        if self.file.read(self.begins) != header.getvalue() or size != self.bytes:
+            if size:  # a new file that is cut off takes the disk's time when it is closed (ext4 writes it out then)
+                self.file.truncate(0)
             self.file.seek(0)
             self.file.write(header.getvalue())
             self.file.truncate(self.bytes)
@@ -51,17 +56,34 @@ class ArrayFile:
         return max(0, self.bytes - 512 * os.fstat(self.file.fileno()).st_blocks)
 
     def write(self, rows: slice, block: NDArray[np.uint8] | NDArray[np.bool_], before: int = 0) -> int:
-        """Write some rows, hand them to the operating system, and return what `checksum` will find."""
-        content = np.ascontiguousarray(block).data
-        self.file.seek(self.begins + rows.start * self.row_bytes)
-        self.file.write(content)
-        self.file.flush()
+        """Write some rows, from any thread, and return what `checksum` will find once they are on the disk."""
+        content = np.ascontiguousarray(block).data.cast("B")
+        written, place = 0, self.begins + rows.start * self.row_bytes
+        while written < len(content):  # a nearly full disk takes a part, and raises at the next
+            written += os.pwrite(self.file.fileno(), content[written:], place + written)
         return zlib.crc32(content, before)
 
     def checksum(self, rows: slice, before: int = 0) -> int:
         """Return the CRC-32 of some rows as they lie in the file, begun from that of others."""
         size = (rows.stop - rows.start) * self.row_bytes
         return zlib.crc32(os.pread(self.file.fileno(), size, self.begins + rows.start * self.row_bytes), before)
+
+    def hash_to(self, row: int) -> None:
+        """Hash the rows before a row, which are final, so that sealing need not read the file again."""
+        until = self.begins + row * self.row_bytes
+        while self.hashed < until:
+            content = os.pread(self.file.fileno(), min(until - self.hashed, BLOCK_BYTES), self.hashed)
+            self.sha256.update(content)
+            self.hashed += len(content)
+
+    def flush(self) -> None:
+        """Flush the file to the disk."""
+        os.fsync(self.file.fileno())
+
+    def finish(self) -> str:
+        """Return the SHA-256 of the file in hexadecimal; all rows are final."""
+        self.hash_to(self.rows)
+        return self.sha256.hexdigest()
 
     def close(self) -> None:
         """Close the file."""

@@ -6,6 +6,7 @@ Shapes: N files, B = 32 bytes of a SHA-256.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from data.journal import Journal
 HASHES = "hashes.jsonl"  # in the folder of unfinished work: path, size, time and hash of every file read so far
 NOTED_AT_ONCE = 500  # files: what a killed process reads again at most
 Entry = tuple[str, int, int, str]  # path, size in bytes, time in ns, SHA-256 in hexadecimal
+READ_BYTES = 2**20  # at once: a large file is never whole in memory
 UNREAD = bytes(32)  # stands for the hash of a file that cannot be read
 
 
@@ -42,9 +44,10 @@ def hash_files(root: Path, paths: Sequence[str], work: Path | None) -> Sources:
     journal = Journal(work / HASHES) if work else None
     stamps, hashes = _noted(journal, paths)
     new: list[Entry] = []
+    folder = str(root)
 
     def read(row: int) -> tuple[bytes, Entry | None]:
-        return _read(root, paths[row], stamps[row].tolist(), hashes[row].tobytes())
+        return _read(folder, paths[row], stamps[row].tolist(), hashes[row].tobytes())
 
     for row, (digest, entry) in enumerate(read_all(read, range(len(paths)), "hashes")):
         hashes[row] = np.frombuffer(digest, dtype=np.uint8)
@@ -85,14 +88,22 @@ def _noted(journal: Journal | None, paths: Sequence[str]) -> tuple[NDArray[np.in
     return stamps, hashes
 
 
-def _read(root: Path, path: str, stamp: list[int], digest: bytes) -> tuple[bytes, Entry | None]:
-    """Return the hash of a file, and what is to be noted of it; that is nothing if it was known or cannot be read."""
-    file = root / path
+def _read(root: str, path: str, stamp: list[int], digest: bytes) -> tuple[bytes, Entry | None]:
+    """Return the hash of a file, and what is to be noted of it; that is nothing if it was known or cannot be read.
+
+    Plain system calls: with `pathlib` and buffered files, threads wait for the interpreter and not for the disk.
+    """
+    content = hashlib.sha256()
     try:
-        found = file.stat()
-        if stamp == [found.st_size, found.st_mtime_ns]:
-            return digest, None
-        content = hashlib.sha256(file.read_bytes())
+        file = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = os.fstat(file)
+            if stamp == [found.st_size, found.st_mtime_ns]:
+                return digest, None
+            while some := os.read(file, READ_BYTES):
+                content.update(some)
+        finally:
+            os.close(file)
     except OSError:
         return UNREAD, None
     return content.digest(), (path, found.st_size, found.st_mtime_ns, content.hexdigest())

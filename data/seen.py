@@ -13,23 +13,17 @@ from numpy.typing import NDArray
 from data.lookalikes import COLUMNS, ROWS, thumbnails
 from data.pictures import Picture
 
-Thumb = NDArray[np.uint8]  # (8, 9, C)
 
-
-def thumbnail(picture: Picture) -> Thumb | None:
-    """Return the thumbnail of a picture, None if there are no pixels."""
-    return None if picture.pixels is None else thumbnails(picture.pixels[None])[0]
-
-
-def summary(pictures: Sequence[Picture], thumbs: Sequence[Thumb | None]) -> dict[str, Any]:
-    """Return what was seen of consecutive files as plain JSON values, which `Seen.add` takes."""
+def summary(pictures: Sequence[Picture], pixels_nHWC: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return what was seen of consecutive files, and their pixels, as plain JSON values, which `Seen.add` takes."""
     traits: defaultdict[str, list[int]] = defaultdict(list)
     for place, picture in enumerate(pictures):
         for trait in picture.traits:
             traits[trait].append(place)
     failed = {place: picture.error for place, picture in enumerate(pictures) if picture.error}
+    thumbs = np.delete(thumbnails(pixels_nHWC), list(failed), axis=0)
     return {
-        "thumbs": base64.b64encode(b"".join(t.tobytes() for t in thumbs if t is not None)).decode(),
+        "thumbs": base64.b64encode(thumbs.tobytes()).decode(),
         "traits": traits,
         "failures": {str(place): [error.what, str(error.got)] for place, error in failed.items()},
     }

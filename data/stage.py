@@ -61,8 +61,8 @@ def run(config: DataConfig, *, out: Path) -> Images:
     if config.plant:
         built = plant(built, config.plant, config.seed)
     parts = built.parts if built.mixed else {**built.parts, "train": _mix(built.parts["train"], config.seed)}
-    seen = write(parts, out, judged=built.judge is not None)
-    judged = built.judge(seen) if built.judge and seen else []
+    written = write(parts, out, judged=built.judge is not None)
+    judged = built.judge(written.seen) if built.judge and written.seen else []
     info = ImagesInfo(
         name=built.name,
         labels=built.labels,
@@ -81,7 +81,7 @@ def run(config: DataConfig, *, out: Path) -> Images:
             np.save(out / f"test.{region}.npy", mask, allow_pickle=False)
     pixels = np.load(out / "train.images.npy", mmap_mode="r", allow_pickle=False)
     draw(pixels, parts["train"].labels, out / "contact_sheet.png")
-    images = Images.seal(out, info)
+    images = Images.seal(out, info, sha256=written.sha256)
     log.info("%s", "\n".join([f"{info.name}: {sum(info.counts.values()):,} images", *info.findings]))
     return images
 

@@ -1,39 +1,52 @@
 """The pixels of image files, decoded straight into the record: block by block, by several threads, resumably.
 
-A block is done when the journal has it, with a hash of what it was made from and a checksum of what was written. A
-killed run goes on from there: blocks whose sources and bytes are as noted are kept, the others are made again. The
-checksum is read from the disk, so that also a block that a loss of power took is made again.
+A thread makes a whole block, from reading the files to writing the pixels, so that nothing but a few numbers passes
+between threads. A block is done when the journal has it, with a hash of what it was made from and a checksum of what
+was written. A killed run goes on from there: blocks whose sources and bytes are as noted are kept, the others are made
+again. The checksum is read from the disk, so that also a block that a loss of power took is made again.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bigstep.errors import DataError
 from bigstep.records import SplitName
 from bigstep.sealed import WORK
 from data.blocks import ArrayFile, blocks
 from data.built import Part
-from data.decoding import read_all
+from data.decoding import Progress, in_order
 from data.deferred import Deferred, SourceChanged
 from data.hashing import forget
 from data.journal import Journal
-from data.pictures import Picture
-from data.seen import Seen, Thumb, summary, thumbnail
+from data.seen import Seen, summary
 
 log = logging.getLogger("bigstep.data")
 
 
-def write(parts: Mapping[SplitName, Part], out: Path, *, judged: bool) -> Seen | None:
+@dataclass(frozen=True)
+class Written:
+    """Hold what is known once the pixels are written.
+
+    Attributes:
+        seen: what was seen of the files, if pixels were deferred and are judged.
+        sha256: hashes in hexadecimal, by the name of each file whose pixels were deferred.
+    """
+
+    seen: Seen | None
+    sha256: dict[str, str]
+
+
+def write(parts: Mapping[SplitName, Part], out: Path, *, judged: bool) -> Written:
     """Write the pixels of every split to `<split>.images.npy`.
 
     Where the place of what was painted over the images of test matters, `test.spurious.npy` is written too.
@@ -41,41 +54,59 @@ def write(parts: Mapping[SplitName, Part], out: Path, *, judged: bool) -> Seen |
     Args:
         judged: images that cannot be used become zeros and are noted; else the first of them is an error.
 
-    Returns:
-        What was seen of the files if their pixels were deferred and are judged, else None.
-
     Raises:
         DataError: the disk has no room, a file changed since it was hashed, or an image cannot be used.
     """
     seen: Seen | None = None
     with ExitStack() as open_files:
-        targets: dict[SplitName, list[ArrayFile]] = {}
+        targets: list[_Target] = []
         for name, part in parts.items():
             if not isinstance(part.images, Deferred):
                 np.save(out / f"{name}.images.npy", part.images, allow_pickle=False)
                 continue
             if judged and seen is None:
                 seen = Seen(len(part.images.sources.paths), part.images.spec.channels)
-            targets[name] = [open_files.enter_context(closing(file)) for file in _files(part.images, name, out)]
-        _check_room(out, [file for files in targets.values() for file in files])
-        for name, files in targets.items():
-            images = parts[name].images
-            assert isinstance(images, Deferred)
-            try:
-                _write_split(images, files, Journal(out / WORK / f"{name}.jsonl"), seen)
-            except SourceChanged:
-                forget(out / WORK)
-                raise
-    return seen
+            files = [open_files.enter_context(closing(file)) for file in _files(part.images, name, out)]
+            targets.append(_Target(part.images, files, Journal(out / WORK / f"{name}.jsonl")))
+        _check_room(out, [file for target in targets for file in target.files])
+        try:
+            _write_all(targets, seen)
+        except SourceChanged:
+            forget(out / WORK)
+            raise
+        files = [file for target in targets for file in target.files]
+        return Written(seen, {file.path.name: file.finish() for file in files})
 
 
 def look_at(images: Deferred, seen: Seen) -> None:
     """Decode images for what is to be seen of them alone, and note it."""
-    looks = _looks(images, range(len(images.rows)), "images left out", judged=True)
-    for rows in blocks(images.shape):
-        found = [next(looks) for _ in range(rows.start, rows.stop)]
-        seen.add(images.rows[rows], summary([picture for picture, _ in found], [thumb for _, thumb in found]))
-    next(looks, None)
+    target = _Target(images)
+    for made in _made([(target, rows) for rows in blocks(images.shape)], "images left out", judged=True):
+        made.note(seen)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Name the pixels of a split, the files that they are written to, and the journal of the blocks that are done."""
+
+    images: Deferred
+    files: Sequence[ArrayFile] = ()
+    journal: Journal | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Hold what is kept of a block once it is written."""
+
+    target: _Target
+    rows: slice
+    checksum: int
+    seen: dict[str, Any] | None
+
+    def note(self, seen: Seen) -> None:
+        """Add what was seen of the files."""
+        assert self.seen is not None
+        seen.add(self.target.images.rows[self.rows], self.seen)
 
 
 def _files(images: Deferred, name: str, out: Path) -> Iterator[ArrayFile]:
@@ -95,66 +126,64 @@ def _check_room(out: Path, files: Sequence[ArrayFile]) -> None:
         )
 
 
-def _write_split(images: Deferred, files: Sequence[ArrayFile], journal: Journal, seen: Seen | None) -> None:
-    what = journal.path.stem
-    todo = _unfinished(images, files, journal, seen)
-    positions = [k for rows in todo for k in range(rows.start, rows.stop)]
-    if len(positions) < len(images.rows):
-        log.info("%s: %d of %d images are there already", what, len(images.rows) - len(positions), len(images.rows))
-    looks = _looks(images, positions, what, judged=seen is not None)
-    most = max((rows.stop - rows.start for rows in todo), default=0)
-    room = np.empty((most, *images.shape[1:3], images.spec.channels), dtype=np.uint8)  # for all: new pages take time
-    for rows in todo:
-        pixels = room[: rows.stop - rows.start]
-        found, checksum = _fill(pixels, looks), 0
-        for file, array in zip(files, images.painted(pixels, rows), strict=False):
-            assert array is not None
-            checksum = file.write(rows, array, checksum)
-        entry = {"start": rows.start, "identity": images.identity(rows), "checksum": checksum}
-        if seen is not None:
-            seen.add(images.rows[rows], found)
-            entry["seen"] = found
-        journal.append(entry)
-    next(looks, None)  # ends the threads, and reports the last images
+def _write_all(targets: Sequence[_Target], seen: Seen | None) -> None:
+    todo = [(target, rows) for target in targets for rows in _unfinished(target, seen)]
+    total, left = sum(len(target.images.rows) for target in targets), sum(rows.stop - rows.start for _, rows in todo)
+    if left < total:
+        log.info("%d of %d images are there already", total - left, total)
+    with ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
+        for made in _made(todo, "images", judged=seen is not None):
+            images, journal = made.target.images, made.target.journal
+            entry = {"start": made.rows.start, "identity": images.identity(made.rows), "checksum": made.checksum}
+            if seen:
+                made.note(seen)
+                entry["seen"] = made.seen
+            if journal:
+                journal.append(entry)
+            for file in made.target.files:
+                file.hash_to(made.rows.stop)
+                if made.rows.stop == file.rows:
+                    disk.submit(file.flush)  # so that sealing finds little left to do; it is where errors are raised
 
 
-def _unfinished(images: Deferred, files: Sequence[ArrayFile], journal: Journal, seen: Seen | None) -> list[slice]:
+def _unfinished(target: _Target, seen: Seen | None) -> list[slice]:
     """Return the blocks that are not there as the journal has them, and note what was seen of the others."""
+    images, files = target.images, target.files
     todo = {rows.start: rows for rows in blocks(images.shape)}
-    for entry in journal.entries():
+    for entry in target.journal.entries() if target.journal else ():
         rows = todo.get(entry["start"])
         if rows and entry["identity"] == images.identity(rows) and entry["checksum"] == _checksum(files, rows):
-            if seen is not None:
+            if seen:
                 seen.add(images.rows[rows], entry["seen"])
             del todo[rows.start]
     return list(todo.values())
 
 
-def _fill(pixels: NDArray[np.uint8], looks: Iterator[tuple[Picture, Thumb | None]]) -> dict[str, Any]:
-    """Fill a block with the next pictures, zeros for those that cannot be used, and return what was seen of them."""
-    pictures, thumbs = [], []
-    for place in range(len(pixels)):
-        picture, thumb = next(looks)
-        pixels[place] = 0 if picture.pixels is None else picture.pixels
-        pictures.append(replace(picture, pixels=None))  # they are in the block
-        thumbs.append(thumb)
-    return summary(pictures, thumbs)
+def _made(todo: Sequence[tuple[_Target, slice]], what: str, *, judged: bool) -> Generator[_Made]:
+    """Make blocks, and yield each in order when it is written."""
+    progress = Progress(what, sum(rows.stop - rows.start for _, rows in todo))
+    with closing(in_order(lambda one: _make(*one, judged=judged), todo)) as results:
+        for made in results:
+            yield made
+            progress.add(made.rows.stop - made.rows.start)
 
 
-def _looks(
-    images: Deferred, positions: Sequence[int], what: str, *, judged: bool
-) -> Iterator[tuple[Picture, Thumb | None]]:
-    """Decode the images at some positions, in order, with the thumbnails that judging them takes."""
-
-    def look(position: int) -> tuple[Picture, Thumb | None]:
+def _make(target: _Target, rows: slice, *, judged: bool) -> _Made:
+    """Decode, paint and write a block; images that cannot be used become zeros."""
+    images, pictures = target.images, []
+    pixels = np.empty((rows.stop - rows.start, *images.shape[1:3], images.spec.channels), dtype=np.uint8)
+    for place, position in enumerate(range(rows.start, rows.stop)):
         picture = images.read(position)
         if picture.error and not judged:
-            path = images.sources.root / images.sources.paths[images.rows[position]]
-            error = picture.error
+            path, error = images.sources.root / images.sources.paths[images.rows[position]], picture.error
             raise DataError(f"{path}: {error.what}", got=error.got, expected=error.expected, do="mend or remove it")
-        return picture, thumbnail(picture) if judged else None
-
-    return read_all(look, positions, what)
+        pixels[place] = 0 if picture.pixels is None else picture.pixels
+        pictures.append(replace(picture, pixels=None))  # they are in the block
+    checksum = 0
+    for file, array in zip(target.files, images.painted(pixels, rows), strict=False):
+        assert array is not None
+        checksum = file.write(rows, array, checksum)
+    return _Made(target, rows, checksum, summary(pictures, pixels) if judged else None)
 
 
 def _checksum(files: Sequence[ArrayFile], rows: slice) -> int:

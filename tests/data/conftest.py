@@ -57,8 +57,8 @@ def decoded(tmp_path_factory):
 
     def decode(built):
         out = tmp_path_factory.mktemp("decoded")
-        seen = write(built.parts, out, judged=built.judge is not None)
-        findings = [*(built.judge(seen) if built.judge else []), *built.findings]
+        seen = write(built.parts, out, judged=built.judge is not None).seen
+        findings = [*(built.judge(seen) if built.judge and seen else []), *built.findings]
         pixels = {name: np.load(out / f"{name}.images.npy", allow_pickle=False) for name in built.parts}
         parts = {name: replace(part, images=pixels[name]) for name, part in built.parts.items()}
         return replace(built, parts=parts, findings=findings, judge=None)

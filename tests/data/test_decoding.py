@@ -22,12 +22,28 @@ def test_order_is_kept_when_a_late_file_is_ready_first(monkeypatch):
 
 def test_no_more_than_a_window_of_files_is_read_ahead(monkeypatch):
     monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
-    read: list[Path] = []
-    results = decoding.read_all(read.append, [Path(str(number)) for number in range(500)], "train")
+    begun: list[int] = []
+    results = decoding.in_order(begun.append, range(500))
     next(results)
     time.sleep(0.05)
-    assert len(read) == 2 * decoding.WINDOW
+    assert len(begun) == 2 * decoding.WINDOW
     assert sum(1 for _ in results) == 499
+
+
+def test_whoever_stops_early_waits_for_what_is_begun_and_for_no_more(monkeypatch):
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
+    begun, ended = [], []
+
+    def work(number):
+        begun.append(number)
+        time.sleep(0.02)
+        ended.append(number)
+
+    results = decoding.in_order(work, range(500))
+    next(results)
+    results.close()
+    time.sleep(0.05)
+    assert sorted(begun) == sorted(ended) and len(begun) < 2 * decoding.WINDOW
 
 
 def test_no_files_give_nothing():
@@ -38,7 +54,7 @@ def test_progress_is_logged_in_few_messages(caplog):
     with caplog.at_level(logging.INFO, logger="bigstep.data"):
         assert len(list(decoding.read_all(str, [Path("x")] * 2500, "validation"))) == 2500
     assert [(record.name, record.done, record.total) for record in caplog.records] == [
-        ("bigstep.data.validation", done, 2500) for done in (1000, 2000, 2500)
+        ("bigstep.data.validation", done, 2500) for done in (1024, 2048, 2500)
     ]
 
 

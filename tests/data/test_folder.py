@@ -4,7 +4,6 @@ import io
 import os
 import unicodedata
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -326,15 +325,15 @@ def test_a_path_in_another_form_of_unicode_is_found(tmp_path, build_folder):
     assert sum(len(part.ids) for part in build_folder(path).parts.values()) == 13
 
 
-def test_a_file_that_changes_while_it_is_read_is_taken_once_or_refused(tmp_path, monkeypatch, refused_folder):
-    """Pixels and hash come from one reading; a file cut short between listing and reading is an error."""
+def test_a_file_that_is_cut_short_between_listing_and_reading_is_refused(tmp_path, monkeypatch, refused_folder):
     path = csv_set(tmp_path, n=12)
-    read = Path.read_bytes
+    victim, hash_files = tmp_path / "im" / "003.png", folder.hash_files
 
-    def cut(self):
-        return read(self)[:90] if self.name == "003.png" else read(self)
+    def cut(*given):
+        victim.write_bytes(victim.read_bytes()[:90])
+        return hash_files(*given)
 
-    monkeypatch.setattr(Path, "read_bytes", cut)
+    monkeypatch.setattr(folder, "hash_files", cut)
     assert "(1): im/003.png" in refused_folder(path)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
+from bigstep.records import Images
 from bigstep.sealed import WORK, read_manifest
 from data import blocks, deferred, folder, stage, writing
 from data.plant import plant
@@ -75,7 +76,7 @@ PLANTED = {"plant": {"kind": "background", "rho": 0.1}, "rebalance": True}
 @pytest.mark.parametrize("settings", [{}, PLANTED])
 def test_an_interrupted_build_goes_on_to_the_same_digest(photos, tmp_path, monkeypatch, small_blocks, settings):
     whole = made(config(photos, **settings), tmp_path / "whole")
-    monkeypatch.setattr(writing, "read_all", lambda read, items, _: map(read, items))  # one at a time
+    monkeypatch.setattr(writing, "in_order", lambda work, tasks: (work(task) for task in tasks))  # one at a time
     numbers = stop_after(monkeypatch, 33)
     with pytest.raises(Stopped):
         made(config(photos, **settings), tmp_path / "broken")
@@ -84,6 +85,7 @@ def test_an_interrupted_build_goes_on_to_the_same_digest(photos, tmp_path, monke
     again = stop_after(monkeypatch, -1)
     record = made(config(photos, **settings), tmp_path / "broken")
     assert record.digest == whole.digest and record.info == whole.info
+    assert Images.open(record.folder).digest == whole.digest  # the bytes have the hashes that were taken on the way
     assert any("greyscale" in finding for finding in record.info.findings)
     assert len(numbers) == 33 and len(again) == 2 * PER_CLASS - 30  # all but six whole blocks
     assert not (record.folder / WORK).exists()
