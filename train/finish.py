@@ -25,7 +25,7 @@ FIRST = 0.75  # part of the step budget that is spent at the large rate, if ther
 class Finish:
     """Say how a run of at most `whole_steps` is finished.
 
-    `rate` is that of `fine-tune`; averaging goes on at the rate of the run.
+    `rate` is that of `fine-tune`, if the run has a larger one; averaging goes on at the rate of the run.
     """
 
     kind: Literal["none", "fine-tune", "average"] = "none"
@@ -39,7 +39,7 @@ class Finish:
     def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Second:
         """Return the second phase of a run, which shares its weights and goes on counting its steps and epochs."""
         averages = self.kind == "average"
-        rate = plan.recipe.rate if averages else self.rate
+        rate = plan.recipe.rate if averages else min(self.rate, plan.recipe.rate)
         recipe = plan.recipe.model_copy(update={"rate": rate, "warmup_steps": 0})
         after = replace(step.start(run.model, recipe), epoch=run.epoch, steps=run.steps, curve=run.curve)
         stop_loss = -math.inf if averages else plan.stop_loss

@@ -36,7 +36,7 @@ def test_without_a_finish_all_steps_are_made_at_the_rate():
 
 @pytest.mark.parametrize("kind", ["fine-tune", "average"])
 def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
-    place = bench(finish=kind, finish_rate=0.0005)
+    place = bench(finish=kind, **({"finish_rate": 0.0005} if kind == "fine-tune" else {}))
     found = trial.run_trial(place, trial.Job("t", SLOW, 3, 48))
     x_NCHW, y_N = place.tensors("train")
     plan = step.Plan(SLOW, 16, 1e-9, 36, 3)
@@ -62,11 +62,20 @@ def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
     assert torch.equal(weights(plain, "t"), weights(finished, "t"))
 
 
-def test_a_small_rate_fits_what_the_large_one_leaves_unfitted(bench):
-    job = trial.Job("t", Recipe(optimizer="sgd", rate=0.02), 0, 40)
-    loss = trial.run_trial(bench("a"), job).train_loss
-    found = trial.run_trial(bench("b", finish="fine-tune", finish_rate=0.3, stop_loss=loss / 2, max_steps=40), job)
+def test_a_run_that_fits_in_its_second_phase_stops_there(bench):
+    recipe, finish = Recipe(optimizer="sgd", rate=0.4), {"finish": "fine-tune", "finish_rate": 0.1, "max_steps": 40}
+    first = trial.run_trial(bench("a", stop_loss=1e-9), trial.Job("t", recipe, 0, 30)).train_loss
+    last = trial.run_trial(bench("b", stop_loss=1e-9, **finish), trial.Job("t", recipe, 0, 40)).train_loss
+    assert last < first
+    found = trial.run_trial(bench("c", stop_loss=(first + last) / 2, **finish), trial.Job("t", recipe, 0, 40))
     assert found.status == "fitted" and 30 < found.steps <= 40
+
+
+def test_the_rate_never_rises_in_the_second_phase(bench):
+    place = bench(finish="fine-tune", finish_rate=0.1)
+    run = step.start(networks.build(place.architecture, 0), SLOW)
+    second = place.finish.begin(run, step.Plan(SLOW, 16, 1e-9, 36, 0), 48)
+    assert second.plan.recipe.rate == second.run.optimizer.param_groups[0]["lr"] == SLOW.rate
 
 
 class Killed(BaseException):
