@@ -21,10 +21,10 @@ from train import choose, networks, prunability, stage, step
 from train.activations import outputs
 from train.label_free import loss_gini
 from train.loss_share import sample_losses
+from train.outcome import EARLY_EPOCH, SIGNAL_IMAGES, STUCK_EPOCHS
 from train.search import Search
 from train.separation import separation
 from train.sparsity import activation_sparsity
-from train.trial import EARLY_EPOCH, SIGNAL_IMAGES, STUCK_EPOCHS
 
 
 def images(config, folder):

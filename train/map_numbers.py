@@ -23,8 +23,8 @@ from bigstep.records import Images, Split
 from bigstep.sealed import write_json
 from bigstep.trained import Recipe
 from train import measure, networks, prunability, sharpness, step
+from train.bench import Bench
 from train.feed import Inputs
-from train.trial import Bench
 
 log = logging.getLogger("bigstep.lr-map")
 FILE = "numbers.json"

@@ -11,10 +11,10 @@ from bigstep.errors import BigstepError
 from bigstep.rate_map import FlowResult, SecondPhaseResult
 from bigstep.sealed import write_json
 from train import gradient_flow, networks, pretrained
+from train.bench import Bench
 from train.map_numbers import Measured, Network, curvature_images, measure_network
 from train.second_phase import Second, second_phase
 from train.sharpness import Lanczos
-from train.trial import Bench
 from train.workers import side_by_side
 
 log = logging.getLogger("bigstep.lr-map")

@@ -18,12 +18,12 @@ from bigstep.rate_map import Checkpoint, MapTrial, RateMap, RateMapInfo, SecondP
 from bigstep.records import Images
 from bigstep.trained import Trial
 from train import map_thresholds, moments, networks, regimes, second_phase, stage
+from train.bench import Bench, Job
 from train.finish import Finish
 from train.map_numbers import Measured, Network, curvature_images, report_split
 from train.map_tasks import FlowStart, Results, Task, flow_steps, work_through
 from train.map_thresholds import FAILED, Ending
 from train.second_phase import Second
-from train.trial import Bench, Job
 
 log = logging.getLogger("bigstep.lr-map")
 NARROWING = 2  # rates between two of the grid that narrow a threshold down: a quarter of the gap is left

@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 from bigstep.trained import Recipe, Trial
-from train.trial import Job
+from train.bench import Job
 
 BUDGET = 4.0  # trainings' worth of steps
 SHORT = 1 / 8  # part of one training that a short trial gets

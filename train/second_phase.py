@@ -15,9 +15,9 @@ from bigstep.rate_map import SecondPhaseResult
 from bigstep.sealed import write_json
 from bigstep.trained import Recipe
 from train import averaging, barrier, networks, step
+from train.bench import Bench
 from train.map_numbers import Numbers, curvature_images, group_accuracies, report_split
 from train.regimes import SecondPhase
-from train.trial import Bench
 
 log = logging.getLogger("bigstep.lr-map")
 CHECKPOINTS = 5  # averaged, one epoch apart, as in the smaller runs of Sadrtdinov et al. 2024

@@ -19,9 +19,10 @@ from bigstep.sealed import WORK, write_json
 from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
 from train import choose, event_files, networks, own, pretrained, step
 from train.activations import outputs
+from train.bench import Bench, Job
 from train.finish import Finish
 from train.search import Axis, Search
-from train.trial import CHECKPOINT, Bench, Job
+from train.trial import CHECKPOINT
 from train.workers import run_trials
 
 log = logging.getLogger("bigstep.train")

@@ -8,6 +8,7 @@ from torch import nn
 from bigstep.config import TrainConfig
 from bigstep.trained import Recipe
 from train import networks, stage, step, trial
+from train.bench import Job
 from train.finish import Finish
 
 SLOW = Recipe(optimizer="sgd", rate=0.002)
@@ -37,7 +38,7 @@ def test_without_a_finish_all_steps_are_made_at_the_rate():
 @pytest.mark.parametrize("kind", ["fine-tune", "average"])
 def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
     place = bench(finish=kind, **({"finish_rate": 0.0005} if kind == "fine-tune" else {}))
-    found = trial.run_trial(place, trial.Job("t", SLOW, 3, 48))
+    found = trial.run_trial(place, Job("t", SLOW, 3, 48))
     x_NCHW, y_N = place.tensors("train")
     plan = step.Plan(SLOW, 16, 1e-9, 36, 3)
     run = step.fit(step.start(networks.build(place.architecture, 3), SLOW), x_NCHW, y_N, plan)
@@ -56,7 +57,7 @@ def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
 
 
 def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
-    job = trial.Job("t", Recipe(optimizer="sgd", rate=0.1), 0, 600)
+    job = Job("t", Recipe(optimizer="sgd", rate=0.1), 0, 600)
     plain, finished = bench("a", stop_loss=0.2), bench("b", stop_loss=0.2, finish="fine-tune", max_steps=600)
     assert trial.run_trial(plain, job) == trial.run_trial(finished, job)
     assert torch.equal(weights(plain, "t"), weights(finished, "t"))
@@ -64,10 +65,10 @@ def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
 
 def test_a_run_that_fits_in_its_second_phase_stops_there(bench):
     recipe, finish = Recipe(optimizer="sgd", rate=0.4), {"finish": "fine-tune", "finish_rate": 0.1, "max_steps": 40}
-    first = trial.run_trial(bench("a", stop_loss=1e-9), trial.Job("t", recipe, 0, 30)).train_loss
-    last = trial.run_trial(bench("b", stop_loss=1e-9, **finish), trial.Job("t", recipe, 0, 40)).train_loss
+    first = trial.run_trial(bench("a", stop_loss=1e-9), Job("t", recipe, 0, 30)).train_loss
+    last = trial.run_trial(bench("b", stop_loss=1e-9, **finish), Job("t", recipe, 0, 40)).train_loss
     assert last < first
-    found = trial.run_trial(bench("c", stop_loss=(first + last) / 2, **finish), trial.Job("t", recipe, 0, 40))
+    found = trial.run_trial(bench("c", stop_loss=(first + last) / 2, **finish), Job("t", recipe, 0, 40))
     assert found.status == "fitted" and 30 < found.steps <= 40
 
 
@@ -84,7 +85,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("kind", ["fine-tune", "average"])
 def test_a_run_killed_in_its_second_phase_ends_at_the_same_bits(bench, kind):
-    job = trial.Job("t", SLOW, 0, 48)
+    job = Job("t", SLOW, 0, 48)
     undisturbed = bench("a", finish=kind)
     trial.run_trial(undisturbed, job)
     place = bench("b", finish=kind)

@@ -16,6 +16,7 @@ from bigstep.config import TrainConfig
 from bigstep.trained import Recipe, Trained, Trial
 from train import networks, prunability, stage, step, trial, workers
 from train.activations import last_hidden
+from train.bench import Bench, Job
 from train.label_free import loss_gini
 from train.loss_share import sample_losses
 
@@ -153,7 +154,7 @@ def test_a_short_trial_goes_on_to_the_bits_of_an_undisturbed_one(rows, tmp_path,
     recipe = Recipe(optimizer="sgd", rate=0.002, momentum=0.5)
     for out, lengths in (("whole", [60]), ("parts", [12, 30, 60])):
         bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / out)
-        found = [trial.run_trial(bench, trial.Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
+        found = [trial.run_trial(bench, Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
         assert [t.steps for t in found] == lengths and found[-1].status == "unfitted"
         assert all(t.status == "stopped" and not t.stored and t.conflicting is None for t in found[:-1])
     whole, parts = (tmp_path / out / "trials" / "t" for out in ("whole", "parts"))
@@ -176,7 +177,7 @@ def test_a_trial_killed_while_it_is_published_ends_with_the_same_files(
 ):
     recipe = Recipe(optimizer="sgd", rate=0.002)
     config = CONFIG.model_copy(update={"watch_steps": watch_steps})
-    jobs = [trial.Job("t", recipe, 0, n, final=n == 60) for n in lengths]
+    jobs = [Job("t", recipe, 0, n, final=n == 60) for n in lengths]
     whole, killed = (stage.make_bench(config, rows, "cpu", tmp_path / name) for name in ("whole", "killed"))
     for job in jobs:
         expected = trial.run_trial(whole, job)
@@ -211,9 +212,9 @@ def test_without_a_conflicting_image_in_validation_the_rate_is_chosen_without_bi
 def test_a_short_trial_whose_checkpoint_is_lost_starts_again(rows, tmp_path, cores):
     bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path)
     recipe = Recipe(optimizer="sgd", rate=0.002)
-    trial.run_trial(bench, trial.Job("t", recipe, 0, 12, final=False))
+    trial.run_trial(bench, Job("t", recipe, 0, 12, final=False))
     (tmp_path / "trials" / "t" / "checkpoint.safetensors").write_bytes(b"cut")
-    assert trial.run_trial(bench, trial.Job("t", recipe, 0, 60)).steps == 60
+    assert trial.run_trial(bench, Job("t", recipe, 0, 60)).steps == 60
 
 
 def test_early_outputs_are_kept_of_runs_that_last_so_long(trained):
@@ -293,7 +294,7 @@ def test_a_stage_killed_in_mid_trial_goes_on_to_the_same_digest(trained, rows, t
 def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_path, cores, monkeypatch):
     shutil.copytree(trained.folder / "trials", tmp_path / "trials")
     jobs = [t for t in trained.info.trials if t.stored]
-    bench = trial.Bench(rows, trained.info.architecture, 16, 0.15, "cpu", tmp_path)
+    bench = Bench(rows, trained.info.architecture, 16, 0.15, "cpu", tmp_path)
     needed = {trained.info.chosen} | {b.trial for b in trained.info.baselines}
     spare = sorted({t.name for t in jobs} - needed)
     assert len(needed) >= 4 and len(spare) >= 2
@@ -314,8 +315,8 @@ def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_trial_on_the_gpu_resembles_the_one_on_the_cpu(trained, rows, tmp_path):
     found = trained.info.trial("adam-0.001-s0")
-    bench = trial.Bench(rows, trained.info.architecture, CONFIG.batch_size, CONFIG.stop_loss, "cuda", tmp_path)
-    on_gpu = trial.run_trial(bench, trial.Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
+    bench = Bench(rows, trained.info.architecture, CONFIG.batch_size, CONFIG.stop_loss, "cuda", tmp_path)
+    on_gpu = trial.run_trial(bench, Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
     assert (on_gpu.status, on_gpu.steps) == (found.status, found.steps)
     assert on_gpu.train_loss == pytest.approx(found.train_loss, rel=0.02)
     assert on_gpu.conflicting == pytest.approx(found.conflicting, abs=0.1)

@@ -13,7 +13,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from bigstep.trained import Recipe
 from train import networks, step, vectorised, workers
-from train.trial import Bench, Fitting, Job, go_on, make_trial, run_trial
+from train.bench import Bench, Job
+from train.trial import Fitting, go_on, make_trial, run_trial
 from train.vectorised import can_vectorise, fit_together
 
 LOSS_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-3  # relative; see above

@@ -17,8 +17,9 @@ from bigstep.config import TrainConfig
 from bigstep.sealed import EVENTS
 from bigstep.trained import LOG, Recipe, read_log
 from train import event_files, networks, stage, step, trial, watch, workers
+from train.bench import Bench, Job
 from train.readings import Reader
-from train.trial import Bench, Job, run_trial
+from train.trial import run_trial
 
 JOB = Job("run", Recipe(optimizer="sgd", rate=0.02), seed=0, max_steps=45)  # 6 steps are an epoch
 

@@ -9,7 +9,8 @@ import torch
 from bigstep.config import TrainConfig
 from bigstep.trained import Recipe
 from train import stage, workers
-from train.trial import Bench, Job, run_trial
+from train.bench import Bench, Job
+from train.trial import run_trial
 
 
 @pytest.fixture

@@ -1,0 +1,129 @@
+"""What is measured of a trial when it ends: by group where bias labels are known, else by signals that need none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from bigstep.groups import Accuracies, accuracies
+from bigstep.records import Split
+from bigstep.sealed import write_json
+from bigstep.trained import Signals, Trial
+from train import moments, networks, prunability, step, watch
+from train.activations import outputs
+from train.bench import Bench, Job
+from train.feed import Inputs, first
+from train.label_free import loss_gini
+from train.loss_share import sample_losses
+from train.separation import separation
+from train.sparsity import activation_sparsity
+
+EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
+OUTPUT_BYTES = 64 * 2**20  # of the logits that a trial keeps of one split: those of all ImageNet would take 5 GB
+SIGNAL_IMAGES = 2000  # training images on which signals without bias labels are measured
+STUCK_EPOCHS = 6  # the losses of fewer epochs do not say whether a run is stuck
+
+
+def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
+    """Measure a finished run; diverged weights are neither kept nor measured, nor are runs that may go on later."""
+    assert run.status is not None
+    outcome = {"name": job.name, "recipe": job.recipe, "seed": job.seed, "steps": run.steps}
+    outcome["alarms"] = watch.raised(work)
+    if run.status == "diverged":
+        return Trial(**outcome, status=run.status, train_loss=None)
+    if run.status == "unfitted" and not job.final:
+        if run.epoch == EARLY_EPOCH:  # nobody is called after the last epoch
+            save_outputs(bench, run.model, work, "early")
+        return Trial(
+            **outcome,
+            status="stuck" if bench.finish.kind == "none" and _stuck(run) else "stopped",
+            train_loss=run.train_loss,
+        )
+    networks.save_weights(run.model, work / "weights.safetensors")
+    save_outputs(bench, run.model, work, "final")
+    if bench.keeps_moments:
+        moments.note(work, run, first_losses(bench, run.model))
+    x_biased, y_biased = bench.tensors("validation_biased")
+    logits = step.predict(run.model, x_biased)
+    return Trial(
+        **outcome,
+        status=run.status,
+        train_loss=run.train_loss,
+        biased_accuracy=float((logits.argmax(dim=1) == y_biased).float().mean()),
+        biased_loss=float(cross_entropy(logits, y_biased)),
+        stored=True,
+        **(_by_groups(bench, run.model, work) if bench.bias_labels else _label_free(bench, run.model, work)),
+    )
+
+
+def first_losses(bench: Bench, model: nn.Module) -> moments.Losses:
+    """Return the logits of the first training images, which lie in random order."""
+    split = bench.images.split("train")
+    logits_NK = step.predict(model, bench.tensors("train")[0][:SIGNAL_IMAGES]).cpu().numpy()
+    aligned_N = None if split.aligned is None else split.aligned[:SIGNAL_IMAGES]
+    return moments.Losses(logits_NK, np.array(split.labels[:SIGNAL_IMAGES]), aligned_N)
+
+
+def _by_groups(bench: Bench, model: nn.Module, work: Path) -> dict[str, float | None]:
+    """Measure accuracy by group, and how much can be pruned, on `validation`."""
+    split = bench.images.split("validation")
+    x_NCHW, _ = bench.tensors("validation")
+
+    def scores(model: nn.Module) -> Accuracies:
+        return accuracies(_correct(model, x_NCHW, split), split.labels, split.bias, split.aligned)
+
+    curve = prunability.curve(model, lambda pruned: scores(pruned).unbiased)
+    write_json(work / "prunability.json", {"fraction_and_unbiased_accuracy": curve})
+    found = scores(model)
+    numbers = {"unbiased": found.unbiased, "aligned": found.aligned, "conflicting": found.conflicting}
+    known = {name: None if np.isnan(value) else value for name, value in numbers.items()}
+    return {**known, "prunability": prunability.area(curve)}
+
+
+def _label_free(bench: Bench, model: nn.Module, work: Path) -> dict[str, Signals | float | None]:
+    """Measure what needs no bias label, on the first training images, which lie in random order."""
+    x_NCHW, y_N = bench.tensors("train")
+    x_NCHW, y_N = first(x_NCHW, SIGNAL_IMAGES), y_N[:SIGNAL_IMAGES]
+    logits_NK, z_ND = outputs(model, x_NCHW)
+    early = work / "train.early.npy"  # absent if the run was over by then
+    early_NK = np.load(early, allow_pickle=False)[:SIGNAL_IMAGES] if early.is_file() else logits_NK.cpu().numpy()
+
+    def accuracy(model: nn.Module) -> float:
+        return float((step.predict(model, x_NCHW).argmax(dim=1) == y_N).float().mean())
+
+    curve = prunability.curve(model, accuracy)
+    write_json(work / "prunability.json", {"fraction_and_training_accuracy": curve})
+    found = {
+        "prunability": prunability.area(curve),
+        "sparsity": activation_sparsity(z_ND),
+        "separation": separation(z_ND, y_N),
+        "concentration": loss_gini(sample_losses(early_NK, y_N.cpu().numpy())),
+    }
+    finite = all(np.isfinite(value) for value in found.values())
+    return {"signals": Signals(**found) if finite else None, "prunability": found["prunability"]}
+
+
+def _stuck(run: step.Run) -> bool:
+    """Say whether the loss has stopped falling: over the last third of the epochs it is no lower than before."""
+    losses = [loss for _, loss in run.curve]
+    third = len(losses) // 3
+    return len(losses) >= STUCK_EPOCHS and sum(losses[-third:]) >= sum(losses[-2 * third : -third])
+
+
+def _correct(model: nn.Module, x_NCHW: Inputs, split: Split) -> NDArray[np.bool_]:
+    predicted = step.predict(model, x_NCHW).argmax(dim=1).cpu().numpy()
+    correct: NDArray[np.bool_] = np.equal(predicted, split.labels)
+    return correct
+
+
+def save_outputs(bench: Bench, model: nn.Module, work: Path, moment: str) -> None:
+    """Keep the logits of a split, of the first images alone where all of them are too many."""
+    for name in ("train", "validation_biased"):
+        x_NCHW, _ = bench.tensors(name)
+        most = max(1, OUTPUT_BYTES // (4 * bench.architecture.classes))
+        logits_NK = step.predict(model, first(x_NCHW, most)).cpu().numpy()
+        np.save(work / f"{name}.{moment}.npy", logits_NK, allow_pickle=False)
