@@ -1,6 +1,6 @@
 """Which settings go with a large rate? Tables of the rate with batch size, L2 and L1.
 
-    .venv/bin/python benchmarks/two_factors.py [--set digits ...] [--seeds 2] [--work FOLDER]
+    .venv/bin/python benchmarks/two_factors.py [--set digits ...] [--seeds 5] [--work FOLDER]
 
 Four rates times four values of the other knob, plain SGD, measured on test: conflicting accuracy and prunability, and
 J, half of each. A cell in which a seed does not fit says so and has no J. Finished runs are kept in FOLDER.
@@ -10,7 +10,9 @@ Writes benchmarks/results/two_factors.json and .md.
 import argparse
 import json
 import time
+from collections import Counter
 from pathlib import Path
+from statistics import stdev
 
 import measured_runs as runs
 import rival_training
@@ -30,7 +32,9 @@ def cell(rows):
     if any(row["status"] != "fitted" for row in rows):
         return {"statuses": [row["status"] for row in rows]}
     found = {k: sum(row["test"][k] for row in rows) / len(rows) for k in ("conflicting", "prunability")}
-    return {"statuses": ["fitted"] * len(rows), **found, "j": sum(found.values()) / 2}
+    js = [(row["test"]["conflicting"] + row["test"]["prunability"]) / 2 for row in rows]
+    spread = {"j_sd": stdev(js)} if len(js) > 1 else {}
+    return {"statuses": ["fitted"] * len(rows), **found, "j": sum(js) / len(js), **spread}
 
 
 def setting(rate, knob, value, config):
@@ -72,9 +76,13 @@ def table(knob, cells):
         row = [one for one in cells if one["value"] == value]
         told = []
         for one in row:
-            bad = sorted({status for status in one["statuses"] if status != "fitted"})
-            numbers = "" if bad else f"{100 * one['j']:.1f} ({100 * one['conflicting']:.1f}, {one['prunability']:.3f})"
-            told.append(" or ".join(bad) or numbers)
+            bad = Counter(status for status in one["statuses"] if status != "fitted")
+            spread = f" ± {100 * one['j_sd']:.1f}" if "j_sd" in one else ""
+            if bad:
+                told.append(", ".join(f"{count} {status}" for status, count in sorted(bad.items())))
+            else:
+                parts = f"({100 * one['conflicting']:.1f}, {one['prunability']:.3f})"
+                told.append(f"{100 * one['j']:.1f}{spread} {parts}")
         lines.append(f"| {value:g} | {' | '.join(told)} |")
     return "\n".join(lines)
 
@@ -85,7 +93,8 @@ def as_markdown(found):
 
 Made by `{found["command"]}`. {__doc__.split(chr(10) * 2)[2].replace(chr(10), " ")}
 
-Cells: J in points (conflicting accuracy in %, prunability), the mean over seeds.
+Cells: J in points (conflicting accuracy in %, prunability), the mean ± standard deviation over seeds; or how many of
+the seeds did not fit.
 """
     for name, one in found["sets"].items():
         told = ", ".join(f"{key} {value}" for key, value in one["settings"].items() if value)
@@ -101,7 +110,7 @@ Cells: J in points (conflicting accuracy in %, prunability), the mean over seeds
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", action="append", choices=("digits", "moon-star"), help="default: both")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("runs/two-factors"))
     arguments = parser.parse_args()
     path = RESULTS / "two_factors.json"
