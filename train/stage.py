@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,7 @@ def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
     axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
     found = Search(axis, lambda trials: score(trials) or 0.0)
     journal = bench.out / WORK / "rounds.json"
-    past = _read_rounds(journal)
+    past = _read_rounds(bench.out, journal)
     done: list[list[Trial]] = []
     rounds = found.rounds()
     trials: list[Trial] | None = None
@@ -147,13 +148,16 @@ def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
             journal.with_suffix(".tmp").replace(journal)
 
 
-def _read_rounds(journal: Path) -> list[list[Trial]]:
+def _read_rounds(out: Path, journal: Path) -> list[list[Trial]]:
+    """Return the finished rounds; where they are damaged the trials go too, which may have more steps than they had."""
     try:
         return TypeAdapter(list[list[Trial]]).validate_json(journal.read_bytes())
     except FileNotFoundError:
         return []
     except ValueError as error:
-        log.warning("%s cannot be read (%s); the search starts again from its trials", journal, error)
+        log.warning("%s cannot be read (%s); the search starts again", journal, error)
+        for folder in (out / "trials", out / WORK):
+            shutil.rmtree(folder, ignore_errors=True)
         return []
 
 

@@ -291,6 +291,19 @@ def test_a_stage_killed_in_mid_trial_goes_on_to_the_same_digest(trained, rows, t
     assert again(rows, tmp_path).digest == trained.digest
 
 
+def test_a_search_whose_rounds_are_damaged_starts_again_and_ends_in_the_same_digest(
+    trained, rows, tmp_path, cores, caplog
+):
+    out = tmp_path / "out"
+    shutil.copytree(trained.folder / "trials", out / "trials")
+    [victim, *_] = (out / "trials").iterdir()
+    (victim / "trial.json").write_text((victim / "trial.json").read_text().replace('"steps": ', '"steps": 1'))
+    (out / "work").mkdir()
+    (out / "work" / "rounds.json").write_bytes(bytes(100))
+    assert again(rows, out).digest == trained.digest
+    assert "the search starts again" in caplog.text
+
+
 def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_path, cores, monkeypatch):
     shutil.copytree(trained.folder / "trials", tmp_path / "trials")
     jobs = [t for t in trained.info.trials if t.stored]
