@@ -125,7 +125,9 @@ def _watched(bench: Bench, fitting: Fitting, work: Path) -> Generator[Fitting, N
     reader = None
     if bench.watch_steps:
         reader = Reader(bench.images, bench.architecture, bench.device, bias_labels=bench.bias_labels)
-    with watch.watched(reader, bench.watch_steps, fitting.run, fitting.plan, work) as observe:
+    # Alarms know shares of a whole training, of which a short trial is a part.
+    whole = replace(fitting.plan, max_steps=max(fitting.plan.max_steps, bench.finish.whole_steps))
+    with watch.watched(reader, bench.watch_steps, fitting.run, whole, work) as observe:
 
         def after_epoch(run: step.Run) -> None:
             observe(run)  # before a checkpoint: the log never lacks what lies before one

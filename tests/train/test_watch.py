@@ -18,6 +18,7 @@ from bigstep.sealed import EVENTS
 from bigstep.trained import LOG, Recipe, read_log
 from train import event_files, networks, stage, step, trial, watch, workers
 from train.bench import Bench, Job
+from train.finish import Finish
 from train.readings import Reader
 from train.trial import run_trial
 
@@ -79,6 +80,16 @@ def test_a_run_that_goes_on_later_goes_on_in_its_log(bench):
     log = read_log(log_of(bench))
     assert [m.step for m in log] == [0, 6, 12, 18, 24, 30, 36, 42, 45]
     assert steps_in_events(bench) == [m.step for m in log]
+
+
+def test_alarms_of_a_short_trial_know_the_whole_training(bench, monkeypatch):
+    budgets, course = [], watch.alarms.Course
+    monkeypatch.setattr(watch.alarms, "Course", lambda *args: budgets.append(args[1]) or course(*args))
+    searching = dataclasses.replace(bench, finish=Finish("none", 0.0, 900))
+    for given in (searching, bench):
+        run_trial(given, Job("short", JOB.recipe, 0, 12, final=False))
+        shutil.rmtree(bench.out)
+    assert budgets == [900, 12]
 
 
 def test_without_bias_labels_validation_stays_closed(bench, rows, tmp_path):
