@@ -18,9 +18,13 @@ from numpy.typing import DTypeLike, NDArray
 BLOCK_BYTES = 2 * 2**20  # of pixels; every thread uses a few times that while it computes a block
 
 
-def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Split the rows of uint8 pixels into consecutive slices of at most BLOCK_BYTES, or of one image."""
+def blocks(shape: tuple[int, ...], most: int | None = None) -> Iterator[slice]:
+    """Split the rows of uint8 pixels into consecutive slices of at most BLOCK_BYTES, and of at most so many images.
+
+    A slice has one image at least.
+    """
     rows = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))
+    rows = rows if most is None else min(rows, most)
     for start in range(0, shape[0], rows):
         yield slice(start, min(start + rows, shape[0]))
 

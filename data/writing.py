@@ -31,6 +31,7 @@ from data.journal import Journal
 from data.seen import Seen, summary
 
 log = logging.getLogger("bigstep.data")
+MOST_FILES = 32  # of a block: who interrupts a run waits for those that are being decoded, photographs of any size
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ def write(parts: Mapping[SplitName, Part], out: Path, *, judged: bool) -> Writte
 def look_at(images: Deferred, seen: Seen) -> None:
     """Decode images for what is to be seen of them alone, and note it."""
     target = _Target(images)
-    for made in _made([(target, rows) for rows in blocks(images.shape)], "images left out", judged=True):
-        made.note(seen)
+    todo = [(target, rows) for rows in blocks(images.shape, MOST_FILES)]
+    with closing(_made(todo, "images left out", judged=True)) as results:
+        for made in results:
+            made.note(seen)
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,11 @@ def _write_all(targets: Sequence[_Target], seen: Seen | None) -> None:
     total, left = sum(len(target.images.rows) for target in targets), sum(rows.stop - rows.start for _, rows in todo)
     if left < total:
         log.info("%d of %d images are there already", total - left, total)
-    with ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
-        for made in _made(todo, "images", judged=seen is not None):
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="disk") as disk,
+        closing(_made(todo, "images", judged=seen is not None)) as results,
+    ):
+        for made in results:
             images, journal = made.target.images, made.target.journal
             entry = {"start": made.rows.start, "identity": images.identity(made.rows), "checksum": made.checksum}
             if seen:
@@ -149,7 +155,7 @@ def _write_all(targets: Sequence[_Target], seen: Seen | None) -> None:
 def _unfinished(target: _Target, seen: Seen | None) -> list[slice]:
     """Return the blocks that are not there as the journal has them, and note what was seen of the others."""
     images, files = target.images, target.files
-    todo = {rows.start: rows for rows in blocks(images.shape)}
+    todo = {rows.start: rows for rows in blocks(images.shape, MOST_FILES)}
     for entry in target.journal.entries() if target.journal else ():
         rows = todo.get(entry["start"])
         if rows and entry["identity"] == images.identity(rows) and entry["checksum"] == _checksum(files, rows):

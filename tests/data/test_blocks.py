@@ -13,6 +13,10 @@ def test_blocks_cover_every_row_once(n, limit, expected, monkeypatch):
     assert [(rows.start, rows.stop) for rows in blocks.blocks((n, 2, 2, 3))] == expected
 
 
+def test_blocks_have_no_more_images_than_asked_for():
+    assert [(rows.start, rows.stop) for rows in blocks.blocks((5, 2, 2, 3), 3)] == [(0, 3), (3, 5)]
+
+
 def test_no_images_are_no_blocks():
     assert list(blocks.blocks((0, 2, 2, 3))) == []
 
