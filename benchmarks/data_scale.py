@@ -46,7 +46,8 @@ TARGETS = {"cached batches": 0.95, "first epoch": 0.9}
 FORMS = {"float": "`ToTensor` as documented", "uint8": "bytes from the workers, made floats by the main process"}
 WHY = """Where workers send bytes they do nothing but decode, on all cores throughout. Ours decodes as fast, and beside
 that hashes every file, writes the pixels and hashes them for the record, looks for look-alikes, and reads them again:
-0.3 ms an image beside 1.5 ms of decoding (one thread, photographs of this size), so 0.85 is about what can be had."""
+0.3 ms an image beside 1.5 ms of decoding (one thread, photographs of this size), so at most
+0.85 to 0.9 is to be had."""
 CHILD = """
 import sys
 from pathlib import Path
