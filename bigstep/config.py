@@ -149,8 +149,8 @@ class TrainConfig(Section):
             raise ValueError(f"warmup_steps must be below max_steps, got {self.warmup_steps} and {self.max_steps}")
         if self.finish_rate is not None and self.finish != "fine-tune":
             raise ValueError(f"finish_rate is for finish = fine-tune, got finish = {self.finish}: leave it out")
-        if self.finish_rate is not None and self.finish_rate >= self.max_rate:
-            raise ValueError(f"finish_rate must be below max_rate, got {self.finish_rate} and {self.max_rate}")
+        if self.finish_rate is not None and self.finish_rate > max(self.rates):
+            raise ValueError(f"finish_rate must be at most {max(self.rates)}, the largest rate, got {self.finish_rate}")
         if self.baseline_max_steps < self.max_steps:
             raise ValueError("baseline_max_steps must be at least max_steps: baselines get no smaller budget")
         return self

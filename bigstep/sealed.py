@@ -14,8 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,6 +58,15 @@ class Manifest(Value):
     files: dict[str, FileEntry]
 
 
+@dataclass(frozen=True)
+class Hashed:
+    """Hold the SHA-256 of a file, in hexadecimal, and the `stamp` that it had."""
+
+    sha256: str
+    stamp: tuple[int, int, int]
+
+
+T = TypeVar("T")
 I = TypeVar("I", bound=Value)  # noqa: E741 - the usual one-letter name of a type parameter
 
 
@@ -74,21 +82,21 @@ class Record(Generic[I]):
     Info: ClassVar[type[Any]]
 
     @classmethod
-    def seal(cls, folder: Path, info: I, sha256: Mapping[str, str] | None = None) -> Self:
+    def seal(cls, folder: Path, info: I, hashed: Mapping[str, Hashed] | None = None) -> Self:
         """Turn a folder of finished files into a record: drop scratch, write `record.json`, then the manifest.
 
         Args:
-            sha256: hashes in hexadecimal that whoever wrote a file has computed already, by its name.
+            hashed: hashes that whoever wrote a file took on the way, by its name; of use if it was not changed since.
         """
-        known = sha256 or {}
         shutil.rmtree(folder / WORK, ignore_errors=True)
         write_json(folder / "record.json", info.model_dump(mode="json"))
         paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         names = [name for name in paths if name not in ("manifest.json", CHECKED)]
-        stamps = {name: _stamp(folder / name) for name in names}  # before the bytes are read: who writes, changes them
-        with ThreadPoolExecutor() as pool:
-            flushed = pool.submit(flush, folder)  # the disk writes while the hashes are computed
-            files = dict(zip(names, pool.map(lambda name: _entry(folder / name, known.get(name)), names), strict=True))
+        stamps = {name: stamp(folder / name) for name in names}  # before the bytes are read: who writes, changes them
+        known = {folder / name: one.sha256 for name, one in (hashed or {}).items() if one.stamp == stamps.get(name)}
+        with ThreadPoolExecutor(1) as disk:  # which writes while the hashes are computed
+            flushed = disk.submit(flush, folder)
+            files = dict(zip(names, _on_files(lambda path: _entry(path, known), folder, names), strict=True))
             flushed.result()
         manifest = Manifest(format=FORMAT, kind=cls.kind, digest=_digest(cls.kind, files), files=files)
         write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
@@ -149,6 +157,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path) -> tuple[int, int, int]:
+    """Return a file's size, the time of its last write in ns, and its inode: who writes to it, changes them."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a record, without checking the files.
 
@@ -202,10 +216,9 @@ def forget_checks(folder: Path) -> None:
 def _check_files(folder: Path, files: Mapping[str, FileEntry]) -> None:
     noted = _noted_checks(folder)
     large = [(name, entry) for name, entry in _large(files) if (folder / name).is_file()]
-    stamps = {name: _note(entry, _stamp(folder / name)) for name, entry in large}  # before the bytes are read
+    stamps = {name: _note(entry, stamp(folder / name)) for name, entry in large}  # before the bytes are read
     unsure = [name for name in files if name not in stamps or noted.get(name) != stamps[name]]
-    with ThreadPoolExecutor() as pool:
-        deque(pool.map(lambda name: check_file(folder / name, files[name]), unsure), maxlen=0)
+    _on_files(lambda path: check_file(path, files[path.relative_to(folder).as_posix()]), folder, unsure)
     if stamps != noted:
         _note_checks(folder, stamps)
 
@@ -218,9 +231,13 @@ def _note(entry: FileEntry, stamp: tuple[int, int, int]) -> list[str | int]:
     return [entry.sha256, *stamp]
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def _on_files(work: Callable[[Path], T], folder: Path, names: Sequence[str]) -> list[T]:
+    """Work on several files at once; on large ones one by one and in this thread, where Ctrl-C ends it."""
+    paths = [folder / name for name in names]
+    small = [path for path in paths if not path.is_file() or path.stat().st_size < LARGE_BYTES]
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(small, pool.map(work, small), strict=True))
+    return [found[path] if path in found else work(path) for path in paths]
 
 
 def _noted_checks(folder: Path) -> dict[str, list[str | int]]:
@@ -237,8 +254,8 @@ def _note_checks(folder: Path, stamps: Mapping[str, list[str | int]]) -> None:
             write_json(folder / CHECKED, stamps)
 
 
-def _entry(path: Path, known: str | None = None) -> FileEntry:
-    return FileEntry(sha256=known or sha256(path), bytes=path.stat().st_size)
+def _entry(path: Path, known: Mapping[Path, str] | None = None) -> FileEntry:
+    return FileEntry(sha256=(known or {}).get(path) or sha256(path), bytes=path.stat().st_size)
 
 
 def _digest(kind: str, files: Mapping[str, FileEntry]) -> str:

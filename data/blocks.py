@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bigstep.errors import DataError
+from bigstep.sealed import Hashed, stamp
+
 BLOCK_BYTES = 2 * 2**20  # of pixels; every thread uses a few times that while it computes a block
 
 
@@ -73,10 +76,17 @@ class ArrayFile:
         return zlib.crc32(os.pread(self.file.fileno(), size, self.begins + rows.start * self.row_bytes), before)
 
     def hash_to(self, row: int) -> None:
-        """Hash the rows before a row, which are final, so that sealing need not read the file again."""
+        """Hash the rows before a row, which are final, so that sealing need not read the file again.
+
+        Raises:
+            DataError: the file is shorter than that.
+        """
         until = self.begins + row * self.row_bytes
         while self.hashed < until:
             content = os.pread(self.file.fileno(), min(until - self.hashed, BLOCK_BYTES), self.hashed)
+            if not content:
+                do = "run again when nothing else writes there"
+                raise DataError(f"{self.path} was cut off while it was written", got=self.hashed, expected=until, do=do)
             self.sha256.update(content)
             self.hashed += len(content)
 
@@ -84,10 +94,10 @@ class ArrayFile:
         """Flush the file to the disk."""
         os.fsync(self.file.fileno())
 
-    def finish(self) -> str:
-        """Return the SHA-256 of the file in hexadecimal; all rows are final."""
+    def finish(self) -> Hashed:
+        """Return the hash of the file; all rows are final."""
         self.hash_to(self.rows)
-        return self.sha256.hexdigest()
+        return Hashed(self.sha256.hexdigest(), stamp(self.path))
 
     def close(self) -> None:
         """Close the file."""

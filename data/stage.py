@@ -81,7 +81,7 @@ def run(config: DataConfig, *, out: Path) -> Images:
             np.save(out / f"test.{region}.npy", mask, allow_pickle=False)
     pixels = np.load(out / "train.images.npy", mmap_mode="r", allow_pickle=False)
     draw(pixels, parts["train"].labels, out / "contact_sheet.png")
-    images = Images.seal(out, info, sha256=written.sha256)
+    images = Images.seal(out, info, hashed=written.hashed)
     log.info("%s", "\n".join([f"{info.name}: {sum(info.counts.values()):,} images", *info.findings]))
     return images
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 
 from bigstep.errors import DataError
 from bigstep.records import SplitName
-from bigstep.sealed import WORK
+from bigstep.sealed import WORK, Hashed
 from data.blocks import ArrayFile, blocks
 from data.built import Part
 from data.decoding import Progress, in_order
@@ -40,11 +40,11 @@ class Written:
 
     Attributes:
         seen: what was seen of the files, if pixels were deferred and are judged.
-        sha256: hashes in hexadecimal, by the name of each file whose pixels were deferred.
+        hashed: the hash of each file whose pixels were deferred, by its name.
     """
 
     seen: Seen | None
-    sha256: dict[str, str]
+    hashed: dict[str, Hashed]
 
 
 def write(parts: Mapping[SplitName, Part], out: Path, *, judged: bool) -> Written:
@@ -134,6 +134,7 @@ def _write_all(targets: Sequence[_Target], seen: Seen | None) -> None:
     total, left = sum(len(target.images.rows) for target in targets), sum(rows.stop - rows.start for _, rows in todo)
     if left < total:
         log.info("%d of %d images are there already", total - left, total)
+    flushed: list[Future[None]] = []
     with (
         ThreadPoolExecutor(1, thread_name_prefix="disk") as disk,
         closing(_made(todo, "images", judged=seen is not None)) as results,
@@ -149,7 +150,9 @@ def _write_all(targets: Sequence[_Target], seen: Seen | None) -> None:
             for file in made.target.files:
                 file.hash_to(made.rows.stop)
                 if made.rows.stop == file.rows:
-                    disk.submit(file.flush)  # so that sealing finds little left to do; it is where errors are raised
+                    flushed.append(disk.submit(file.flush))  # so that sealing finds little left to do
+    for one in flushed:
+        one.result()  # the system reports an error of the disk once: it must not be lost
 
 
 def _unfinished(target: _Target, seen: Seen | None) -> list[slice]:

@@ -154,7 +154,7 @@ def _read_rounds(out: Path, journal: Path) -> list[list[Trial]]:
         return TypeAdapter(list[list[Trial]]).validate_json(journal.read_bytes())
     except FileNotFoundError:
         return []
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         log.warning("%s cannot be read (%s); the search starts again", journal, error)
         for folder in (out / "trials", out / WORK):
             shutil.rmtree(folder, ignore_errors=True)

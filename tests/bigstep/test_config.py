@@ -149,6 +149,7 @@ def test_later_overrides_win_and_reach_the_top_level():
         ("train.stop_loss=0.0", ["train.stop_loss", "greater than 0"]),
         ("train.min_rate=2.0", ["min_rate must be below max_rate, got 2.0 and 0.5"]),
         ("train.finish_rate=0.001", ["finish_rate is for finish = fine-tune, got finish = none"]),
+        ('train={finish="fine-tune",finish_rate=9.0}', ["finish_rate must be at most"]),
         ("verify.confidence=0.5", ["verify.confidence", "greater than 0.5"]),
         ("verify.max_p99_ms=0", ["verify.max_p99_ms", "got:      0", "greater than 0"]),
         ("verify.min_images_per_s=nan", ["verify.min_images_per_s", "finite"]),

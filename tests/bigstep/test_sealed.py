@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -321,3 +322,13 @@ def test_no_note_is_written_where_no_file_is_large(tmp_path):
     note = write_note(tmp_path / "note")
     Note.open(note.folder)
     assert not (note.folder / CHECKED).exists()
+
+
+def test_large_files_are_read_where_an_interrupt_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sealed, "LARGE_BYTES", 10)
+    threads = {}
+    for name, size in (("large", 10), ("small", 9)):
+        (tmp_path / name).write_bytes(bytes(size))
+    note = lambda path: threads.update({path.name: threading.current_thread()})  # noqa: E731
+    sealed._on_files(note, tmp_path, ["large", "small"])
+    assert threads["large"] is threading.main_thread() is not threads["small"]

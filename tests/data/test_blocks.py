@@ -1,8 +1,11 @@
 """Blocks cover every row once, and files written by them are those of numpy."""
 
+import os
+
 import numpy as np
 import pytest
 
+from bigstep.errors import DataError
 from data import blocks
 from data.blocks import ArrayFile
 
@@ -62,4 +65,12 @@ def test_a_checksum_sees_every_byte_and_what_came_before(tmp_path):
 def test_a_new_file_takes_no_room_until_it_is_written(tmp_path):
     file = ArrayFile(tmp_path / "x.npy", np.uint8, (2**12, 2**12))
     assert file.missing_bytes > 2**23
+    file.close()
+
+
+def test_a_file_that_is_cut_off_while_it_is_written_is_an_error(tmp_path):
+    file = ArrayFile(tmp_path / "x.npy", np.uint8, (4, 8))
+    os.truncate(tmp_path / "x.npy", 140)
+    with pytest.raises(DataError, match="was cut off while it was written"):
+        file.finish()
     file.close()

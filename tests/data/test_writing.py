@@ -197,3 +197,24 @@ def test_a_disk_without_room_is_refused_before_anything_is_decoded(photos, tmp_p
     with pytest.raises(DataError, match=r"(?s)do not fit on the disk.*size_px"):
         made(config(photos), tmp_path / "out")
     assert numbers == []
+
+
+def test_a_file_that_is_changed_before_it_is_sealed_is_hashed_again(photos, tmp_path, monkeypatch):
+    def damage(*_):
+        with (tmp_path / "out" / "train.images.npy").open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"ever")
+
+    monkeypatch.setattr(stage, "draw", damage)
+    record = made(config(photos), tmp_path / "out")
+    assert Images.open(record.folder).digest == record.digest
+    assert (record.folder / "train.images.npy").read_bytes().endswith(b"ever")
+
+
+def test_an_error_of_the_disk_while_others_decode_is_not_lost(photos, tmp_path, monkeypatch):
+    def broken(self):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(blocks.ArrayFile, "flush", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        made(config(photos), tmp_path / "out")
