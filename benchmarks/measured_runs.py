@@ -21,7 +21,7 @@ from train import choose, networks, prunability, stage, step
 from train.activations import outputs
 from train.label_free import loss_gini
 from train.loss_share import sample_losses
-from train.outcome import EARLY_EPOCH, SIGNAL_IMAGES, STUCK_EPOCHS
+from train.outcome import EARLY_EPOCH, SIGNAL_IMAGES, stuck
 from train.search import Search
 from train.separation import separation
 from train.sparsity import activation_sparsity
@@ -135,7 +135,7 @@ class Runs:
         outcome = {"name": row["name"], "recipe": job.recipe, "seed": seed, "steps": row["steps"]}
         if row["status"] == "unfitted":
             losses = [loss for _, loss in row["curve"]]
-            status = "unfitted" if job.final else ("stuck" if _stuck(losses) else "stopped")
+            status = "unfitted" if job.final else ("stuck" if stuck(losses) else "stopped")
             return Trial(**outcome, status=status, train_loss=row["train_loss"])
         if row["status"] != "fitted":
             return Trial(**outcome, status=row["status"], train_loss=None)
@@ -190,9 +190,3 @@ def spread(values, digits=1, factor=100):
     values = [factor * value for value in values]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}" if values else "-"
-
-
-def _stuck(losses):
-    """Do what the stage does to tell whether a loss has stopped falling."""
-    third = len(losses) // 3
-    return len(losses) >= STUCK_EPOCHS and sum(losses[-third:]) >= sum(losses[-2 * third : -third])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
             save_outputs(bench, run.model, work, "early")
         return Trial(
             **outcome,
-            status="stuck" if bench.finish.kind == "none" and _stuck(run) else "stopped",
+            status="stuck" if bench.finish.kind == "none" and stuck([loss for _, loss in run.curve]) else "stopped",
             train_loss=run.train_loss,
         )
     networks.save_weights(run.model, work / "weights.safetensors")
@@ -107,9 +108,8 @@ def _label_free(bench: Bench, model: nn.Module, work: Path) -> dict[str, Signals
     return {"signals": Signals(**found) if finite else None, "prunability": found["prunability"]}
 
 
-def _stuck(run: step.Run) -> bool:
+def stuck(losses: Sequence[float]) -> bool:
     """Say whether the loss has stopped falling: over the last third of the epochs it is no lower than before."""
-    losses = [loss for _, loss in run.curve]
     third = len(losses) // 3
     return len(losses) >= STUCK_EPOCHS and sum(losses[-third:]) >= sum(losses[-2 * third : -third])
 
