@@ -40,17 +40,18 @@ COPY compress ./compress
 COPY export ./export
 COPY serve ./serve
 COPY verify ./verify
+COPY pipeline ./pipeline
 RUN pip wheel --no-deps --wheel-dir /wheel .
 
 
-# Packages of others, by the extras of pyproject.toml. pip wants every folder and file named there to exist; empty ones
-# keep these layers until pyproject.toml or constraints.txt change.
+# Packages of others, by the extras of pyproject.toml. pip wants every file named there to exist; empty ones keep these
+# layers until pyproject.toml or constraints.txt change.
 FROM ${PYTHON_IMAGE} AS cpu-packages
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/venv
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-RUN mkdir -p bigstep/doctor data train compress export serve verify && touch README.md LICENSE
+RUN touch README.md LICENSE
 
 FROM cpu-packages AS server-packages
 RUN pip install -c constraints.txt '.[cpu]' \
@@ -70,7 +71,7 @@ RUN python3 -m venv /opt/venv \
       && rm -rf /var/lib/apt/lists/* && python3 -m venv --clear /opt/venv; }
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-RUN mkdir -p bigstep/doctor data train compress export serve verify && touch README.md LICENSE
+RUN touch README.md LICENSE
 
 FROM gpu-packages AS server-gpu-packages
 ARG EXTRA_INDEX

@@ -20,11 +20,14 @@ from torch import nn
 
 from bigstep.config import DataConfig, TrainConfig
 from bigstep.groups import accuracies
-from bigstep.trained import Recipe
+from bigstep.records.trained import Recipe
 from data import stage as data_stage
-from train import networks, prunability, step
-from train.feed import inputs
-from train.stage import describe
+from train import step
+from train.measure import prunability
+from train.networks.build import build
+from train.networks.feed import inputs
+from train.networks.predict import predict
+from train.stage import architecture_of
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = ("float32", "bfloat16")
@@ -46,7 +49,7 @@ class Autocast(nn.Module):
 
 def trial(config, images, architecture, rate, seed, kind):
     """Train one run and measure what the score is made of, in float32, whatever it was trained in."""
-    model = networks.build(architecture, seed)
+    model = build(architecture, seed)
     recipe = Recipe(optimizer="sgd", rate=rate)
     plan = step.Plan(recipe, config.batch_size, config.stop_loss, config.max_steps, seed)
     x_NCHW, y_N = tensors(images, architecture, "train")
@@ -59,7 +62,7 @@ def trial(config, images, architecture, rate, seed, kind):
     x_NCHW, y_N = tensors(images, architecture, "validation")
 
     def scores(network):
-        correct = (step.predict(network, x_NCHW).argmax(dim=1) == y_N).numpy()
+        correct = (predict(network, x_NCHW).argmax(dim=1) == y_N).numpy()
         return accuracies(correct, split.labels, split.bias, split.aligned)
 
     area = prunability.area(prunability.curve(model, lambda network: scores(network).unbiased))
@@ -125,7 +128,7 @@ def main():
     config = TrainConfig(network=network, widths=tuple(widths))
     with TemporaryDirectory() as folder:
         images = data_stage.run(DataConfig(), out=Path(folder))
-        architecture = describe(config, images)
+        architecture = architecture_of(config, images)
         cases = [(rate, seed, kind) for rate in config.rates for seed in range(seeds) for kind in KINDS]
         rows = [trial(config, images, architecture, *case) for case in cases]
     option = f" --network {network} --widths {' '.join(map(str, widths))}" if network == "cnn" else ""

@@ -20,7 +20,7 @@ import measured_runs as runs
 from machine import machine
 
 from bigstep.config import DataConfig, TrainConfig
-from bigstep.trained import Recipe
+from bigstep.records.trained import Recipe
 from train.search import Axis
 from train.stage import recipe_of
 

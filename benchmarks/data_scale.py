@@ -35,8 +35,8 @@ from PIL import Image
 
 from bigstep import vision
 from bigstep.config import Config, DataConfig
-from bigstep.pipeline import run as run_pipeline
-from bigstep.records import Images, SplitName
+from bigstep.records.images import Images, SplitName
+from pipeline.run import run as run_pipeline
 
 HERE = Path(__file__).parent
 SIDE_PX, CROP_PX, BATCH = 224, 208, 64
@@ -52,7 +52,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from bigstep.config import Config, DataConfig
-from bigstep.pipeline import run
+from pipeline.run import run
 
 def peak():
     return next(line.split()[1] for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
@@ -108,7 +108,7 @@ def batches(pixels_NHWC: NDArray[np.uint8], count: int, rng: np.random.Generator
 def cached(images: Images, repeats: int) -> dict[str, Any]:
     """Time batches from the record's map and from memory, by turns; ratio = throughput of the map / of memory."""
     mapped = images.split("train").images
-    sides = {"map": np.asarray(mapped), "memory": np.array(mapped)}  # the map as `train.feed` takes it: a plain view
+    sides = {"map": np.asarray(mapped), "memory": np.array(mapped)}  # as training takes the map: a plain view
     count = max(20, 40_000_000 // (BATCH * mapped[0].nbytes))
     times: dict[str, list[float]] = {"map": [], "memory": []}
     for repeat in range(repeats + 1):

@@ -16,9 +16,12 @@ from pathlib import Path
 
 from machine import machine
 
-from bigstep.records import Bundle, Compact, Exported, Verdict
-from bigstep.store import SHORT
-from bigstep.trained import Trained
+from bigstep.records.bundle import Bundle
+from bigstep.records.compact import Compact
+from bigstep.records.exported import Exported
+from bigstep.records.trained import Trained
+from bigstep.records.verdict import Verdict
+from pipeline.store import SHORT
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn")

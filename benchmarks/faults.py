@@ -54,7 +54,7 @@ KINDS = {
 }
 STAGES = tuple(KINDS)
 FREEING = ("unlink", "rmdir")  # operations that a full disk does not stop
-ENTRY = "import sys; sys.argv[0] = 'bigstep'; from bigstep.cli import main; main()"
+ENTRY = "import sys; sys.argv[0] = 'bigstep'; from pipeline.cli import main; main()"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "COLUMNS": "200"}
 
 
@@ -120,10 +120,10 @@ def fork_victims() -> None:
     import data.stage
     import export.stage
     import train.stage
-    import verify.report
+    import verify.report.page
     import verify.stage
 
-    assert all((data.stage, train.stage, compress.stage, export.stage, verify.stage, verify.report))
+    assert all((data.stage, train.stage, compress.stage, export.stage, verify.stage, verify.report.page))
     arm = ctypes.CDLL(None).faults_arm
     arm.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_long]
     for line in sys.stdin:
@@ -137,7 +137,7 @@ def fork_victims() -> None:
 
 
 def _be_victim(arguments: list[str], err: Path, arm: Callable[[], None]) -> None:
-    from bigstep.cli import main
+    from pipeline.cli import main
 
     with err.open("wb") as file:
         os.dup2(file.fileno(), 2)
@@ -159,7 +159,7 @@ def _be_victim(arguments: list[str], err: Path, arm: Callable[[], None]) -> None
 
 def digests(folder: Path) -> dict[str, str]:
     """Return the digest of every record of a run folder by its kind, and of the bundle."""
-    from bigstep.sealed import read_manifest
+    from bigstep.records.sealed import read_manifest
 
     found = {path.name.rpartition("-")[0]: path for path in (folder / "records").iterdir()}
     return {kind: read_manifest(path).digest for kind, path in {**found, "bundle": folder / "bundle"}.items()}
@@ -167,7 +167,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def check_whole(folder: Path) -> None:
     """Read every record, key and bundle that is in its place; whatever is wrong raises."""
-    from bigstep.sealed import check_file, read_manifest
+    from bigstep.records.sealed import check_file, read_manifest
 
     places = [path for path in folder.glob("records/*") if not path.name.startswith(".")]
     places += [folder / "bundle"] if (folder / "bundle").exists() else []

@@ -3,7 +3,7 @@
 import os
 import platform
 
-from bigstep.store import versions
+from pipeline.store import versions
 from serve.bench import fingerprint
 
 ALWAYS = ("torch", "onnxruntime", "numpy")

@@ -14,17 +14,20 @@ from torch.nn.functional import cross_entropy
 
 from bigstep.errors import TrainError
 from bigstep.groups import accuracies
-from bigstep.records import Images
-from bigstep.trained import Recipe, Signals, Trial
+from bigstep.records.images import Images
+from bigstep.records.trained import Recipe, Signals, Trial
 from data import stage as data_stage
-from train import choose, networks, prunability, stage, step
-from train.activations import outputs
-from train.label_free import loss_gini
-from train.loss_share import sample_losses
+from train import choose, stage, step
+from train.measure import prunability
+from train.measure.activations import outputs
+from train.measure.label_free import loss_gini
+from train.measure.loss_share import sample_losses
+from train.measure.separation import separation
+from train.measure.sparsity import activation_sparsity
+from train.networks.build import build
+from train.networks.predict import predict
 from train.outcome import EARLY_EPOCH, SIGNAL_IMAGES, stuck
 from train.search import Search
-from train.separation import separation
-from train.sparsity import activation_sparsity
 
 
 def images(config, folder):
@@ -41,7 +44,7 @@ def on_split(bench, model, name):
     x_NCHW, _ = bench.tensors(name)
 
     def scores(network):
-        correct = step.predict(network, x_NCHW).argmax(dim=1).numpy() == split.labels
+        correct = predict(network, x_NCHW).argmax(dim=1).numpy() == split.labels
         return accuracies(correct, split.labels, split.bias, split.aligned)
 
     points = prunability.curve(model, lambda pruned: scores(pruned).unbiased)
@@ -57,7 +60,7 @@ def signals(bench, model, early_NK):
     early_NK = logits_NK.numpy() if early_NK is None else early_NK
 
     def accuracy(network):
-        return float((step.predict(network, x_NCHW).argmax(dim=1) == y_N).float().mean())
+        return float((predict(network, x_NCHW).argmax(dim=1) == y_N).float().mean())
 
     found = {
         "prunability": prunability.area(prunability.curve(model, accuracy)),
@@ -95,13 +98,13 @@ class Runs:
 
     def _train(self, name, recipe, seed, max_steps, final):
         bench, early = self.bench, []
-        model = networks.build(bench.architecture, seed)
+        model = build(bench.architecture, seed)
         x_NCHW, y_N = bench.tensors("train")
         plan = step.Plan(recipe, bench.batch_size, bench.stop_loss, max_steps, seed)
 
         def after_epoch(run):
             if run.epoch == EARLY_EPOCH:
-                early.append(step.predict(run.model, x_NCHW[:SIGNAL_IMAGES]).numpy())
+                early.append(predict(run.model, x_NCHW[:SIGNAL_IMAGES]).numpy())
 
         run = step.fit(step.start(model, recipe), x_NCHW, y_N, plan, after_epoch)
         row = {
@@ -119,7 +122,7 @@ class Runs:
             row |= {split: on_split(bench, model, split) for split in self.splits}
         if row["measured"] and "validation" in self.splits:
             x_biased, y_biased = bench.tensors("validation_biased")
-            logits_NK = step.predict(model, x_biased)
+            logits_NK = predict(model, x_biased)
             row["signals"] = signals(bench, model, early[0] if early else None)
             row["biased_predicted"] = logits_NK.argmax(dim=1).tolist()
             row["biased_loss"] = float(cross_entropy(logits_NK, y_biased))

@@ -26,11 +26,14 @@ from machine import machine
 from torch.nn.functional import cross_entropy
 
 from bigstep.config import FAMILIES
-from bigstep.records import Architecture, Contract, InputSpec, Quantisation
+from bigstep.records.architecture import Architecture, InputSpec
+from bigstep.records.compact import Quantisation
+from bigstep.records.exported import Contract
 from compress.prune import prune, scaled_widths
 from export import graph
 from serve.predictor import Predictor
-from train import networks, step
+from train.networks.build import build, describe, normalise
+from train.networks.predict import one_thread, predict
 
 HERE = Path(__file__).parent
 SIDE_PX, CLASSES, BATCH, STEPS, IMAGES = 32, 10, 8, 2, 64
@@ -59,9 +62,9 @@ def measure(family: str, folder: Path) -> dict[str, Any]:
     """Take one family down the whole road, with weights of a few steps."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     bare = Architecture(family=family, widths={}, classes=CLASSES, input=SPEC, mean=(0.5,) * 3, std=(0.29,) * 3)
-    architecture, describe_s = timed(lambda: networks.describe(bare))
-    model = networks.build(architecture)
-    x_NCHW, y_N = networks.normalise(pixels, architecture), torch.arange(IMAGES) % CLASSES
+    architecture, describe_s = timed(lambda: describe(bare))
+    model = build(architecture)
+    x_NCHW, y_N = normalise(pixels, architecture), torch.arange(IMAGES) % CLASSES
     train_step(model, x_NCHW[:BATCH], y_N[:BATCH])
     step_s = min(timed(lambda: train_step(model, x_NCHW[:BATCH], y_N[:BATCH]))[1] for _ in range(STEPS))
     (smaller, described), prune_s = timed(lambda: prune(model, architecture, scaled_widths(architecture, 0.5)))
@@ -69,7 +72,7 @@ def measure(family: str, folder: Path) -> dict[str, Any]:
     _, export_s = timed(lambda: graph.write_float32(model.eval(), architecture, CONTRACT, float32))
     ranges = graph.calibrate(float32, CONTRACT, pixels)
     graph.write_int8(float32, Quantisation(ranges=ranges, float_nodes=[], reduce_range=True), int8)
-    expected = step.predict(model, x_NCHW).numpy()
+    expected = predict(model, x_NCHW).numpy()
     found, quantised = (Predictor.open(path, CONTRACT).predict_all(pixels) for path in (float32, int8))
     return {
         "family": family,
@@ -94,7 +97,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=FAMILIES)
     families = parser.parse_args().families
     measured = []
-    with tempfile.TemporaryDirectory(prefix="bigstep-networks-") as folder, step.one_thread():
+    with tempfile.TemporaryDirectory(prefix="bigstep-networks-") as folder, one_thread():
         for family in families:
             measured.append(measure(family, Path(folder)))
             sys.stderr.write(f"{json.dumps(measured[-1])}\n")

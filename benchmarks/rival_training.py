@@ -18,8 +18,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from bigstep.trained import Recipe
-from train import attribution, networks, step
+from bigstep.records.trained import Recipe
+from train import step
+from train.measure import attribution
+from train.networks.build import build
+from train.networks.predict import predict
 
 ASAM_ETA = 0.01  # what is added to |w|, as its authors have it
 CORE_IMAGES = 500
@@ -49,7 +52,7 @@ def focal_loss(logits_NK, y_N, gamma):
 
 def network(bench, setting, seed):
     """Build the network of a bench, with dropout after every hidden layer where the setting has it."""
-    model = networks.build(bench.architecture, seed)
+    model = build(bench.architecture, seed)
     if not setting.get("dropout"):
         return model
     layers = OrderedDict()
@@ -132,7 +135,7 @@ def fit(bench, setting, seed, max_steps):
         if not math.isfinite(mean) or (epoch >= 2 and mean > step.DIVERGED_LOSS * chance):
             return model, "diverged", steps
         if mean - least <= 4 * bench.stop_loss or setting.get("dropout") or steps >= max_steps:
-            value = float(loss(step.predict(model, x_NCHW), y_N)) - least
+            value = float(loss(predict(model, x_NCHW), y_N)) - least
             if not math.isfinite(value):
                 return model, "diverged", steps
             if value <= bench.stop_loss:

@@ -21,13 +21,14 @@ from machine import machine
 from torch.nn.functional import cross_entropy
 
 from bigstep.config import DataConfig, TrainConfig
-from bigstep.trained import Recipe
+from bigstep.records.trained import Recipe
 from data import stage as data_stage
 from serve.bench import load
-from train import networks, step
-from train.feed import inputs
-from train.stage import describe
-from train.vectorised import fit_together
+from train import step
+from train.networks.build import build, place
+from train.networks.feed import inputs
+from train.stack import fit_together
+from train.stage import architecture_of
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = {
@@ -88,7 +89,7 @@ class Case:
     """Hold a network's description and the images on the device."""
 
     def __init__(self, config, images, device, steps):
-        self.architecture = describe(config, images)
+        self.architecture = architecture_of(config, images)
         split = images.split("train")
         self.x_NCHW = inputs(split.images, self.architecture, device)
         self.y_N = torch.from_numpy(np.array(split.labels)).to(device)
@@ -100,7 +101,7 @@ class Case:
 
     def model(self):
         """Return the network at its initial weights."""
-        return networks.place(networks.build(self.architecture, 0), self.device)
+        return place(build(self.architecture, 0), self.device)
 
     def fit(self, rate):
         """Train one run with our loop, without callbacks."""

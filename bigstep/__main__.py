@@ -7,6 +7,6 @@ if sys.path and Path(sys.path[0]).resolve() == Path.cwd():
     del sys.path[0]  # somebody's own train.py or data/ in the working directory must not stand in for ours
 
 if __name__ == "__main__":
-    from bigstep.cli import main
+    from pipeline.cli import main
 
     main()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bigstep.errors import DataError
-from bigstep.records import InputSpec
+from bigstep.records.architecture import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 24_000_000  # declared width x height, as large cameras make; more is refused before it is decoded

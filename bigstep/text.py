@@ -1,4 +1,4 @@
-"""Any text, made safe to print in XML and in Markdown: names, messages and paths come from users and from libraries."""
+"""Text for people: made safe for XML and Markdown, since names and messages come from anywhere; sizes and rates."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ def fenced(text: str, most: int, language: str = "text") -> str:
     inside = printable(text, most)
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", inside))])
     return f"{fence}{language}\n{inside}\n{fence}"
+
+
+def format_bytes(size: float) -> str:
+    """Write a size in units of 1000 bytes, like `43.1 kB`."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.2f} MB"
+
+
+def format_rate(images_per_s: float) -> str:
+    """Write images per second in whole numbers, and with three digits where there are few."""
+    return f"{images_per_s:,.0f}" if images_per_s >= 100 else f"{images_per_s:.3g}"

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from bigstep.errors import CompressError
 from bigstep.groups import ALIGNED, CONFLICTING
 from bigstep.intervals import drop_interval
-from bigstep.records import Contract, GroupDrop, Split
+from bigstep.records.compact import GroupDrop
+from bigstep.records.exported import Contract
+from bigstep.records.images import Split
 from serve.predictor import Predictor
 
 CONFIDENCE = 0.95

@@ -9,9 +9,9 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from bigstep.records import Architecture
-from train.channels import Channels
-from train.networks import build
+from bigstep.records.architecture import Architecture
+from train.networks.build import build
+from train.networks.channels import Channels
 
 
 def prune(model: nn.Module, architecture: Architecture, widths: dict[str, int]) -> tuple[nn.Module, Architecture]:

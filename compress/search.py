@@ -11,14 +11,17 @@ import torch
 from torch import nn
 
 from bigstep.config import CompressConfig
-from bigstep.records import Architecture, Candidate, CompactModel, Contract, GroupDrop, Images, Quantisation
-from bigstep.sealed import sha256
-from bigstep.trained import Recipe
+from bigstep.records.architecture import Architecture
+from bigstep.records.compact import Candidate, CompactModel, GroupDrop, Quantisation
+from bigstep.records.exported import Contract
+from bigstep.records.images import Images
+from bigstep.records.sealed import sha256
+from bigstep.records.trained import Recipe
 from compress.judge import Judge
 from compress.prune import prune, scaled_widths
 from export import graph
 from train import step
-from train.feed import inputs
+from train.networks.feed import inputs
 
 log = logging.getLogger("bigstep.compress")
 

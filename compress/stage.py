@@ -6,11 +6,14 @@ import logging
 from pathlib import Path
 
 from bigstep.config import CompressConfig
-from bigstep.records import Compact, CompactInfo, CompactModel, Contract, Images
-from bigstep.sealed import WORK
-from bigstep.trained import Trained
+from bigstep.records.compact import Compact, CompactInfo, CompactModel
+from bigstep.records.exported import Contract
+from bigstep.records.images import Images
+from bigstep.records.sealed import WORK
+from bigstep.records.trained import Trained
 from compress.search import Network, Shipped, Workshop, describe, search
-from train import networks, step
+from train.networks.build import load_weights, save_weights
+from train.networks.predict import one_thread
 
 log = logging.getLogger("bigstep.compress.baselines")
 
@@ -36,13 +39,13 @@ def run(config: CompressConfig, images: Images, trained: Trained, *, device: str
     folder.mkdir(exist_ok=True)
     contract = Contract(input=images.info.input, labels=images.info.labels)
     shop = Workshop(config, images, contract, device, folder, trained.info.batch_size, trained.info.stop_loss)
-    with step.one_thread():
+    with one_thread():
         best, frontier = search(shop, _network(trained, trained.info.chosen))
-        networks.save_weights(best.network.model, out / f"{best.model.name}.safetensors")
+        save_weights(best.network.model, out / f"{best.model.name}.safetensors")
         kept = [c.widths for c in frontier if c.kept]
         baselines = _baselines(shop, trained, kept, best)
     for shipped in baselines:
-        networks.save_weights(shipped.network.model, out / f"{shipped.model.name}.safetensors")
+        save_weights(shipped.network.model, out / f"{shipped.model.name}.safetensors")
     models: list[CompactModel] = [shipped.model for shipped in baselines]
     info = CompactInfo(source=trained.info.chosen, model=best.model, frontier=frontier, baselines=models)
     return Compact.seal(out, info)
@@ -50,7 +53,7 @@ def run(config: CompressConfig, images: Images, trained: Trained, *, device: str
 
 def _network(trained: Trained, name: str) -> Network:
     trial = trained.info.trial(name)
-    model = networks.load_weights(trained.info.architecture, trained.weights(name))
+    model = load_weights(trained.info.architecture, trained.weights(name))
     return Network(model, trained.info.architecture, trial.recipe, trial.seed)
 
 

@@ -12,10 +12,11 @@ from bigstep.config import DataConfig, VerifyConfig
 from bigstep.decode import open_image
 from bigstep.errors import DataError
 from bigstep.groups import aligned_members, over_represented
-from data import csv_listing, folder
-from data.findings import Finding, quoted, refuse_errors
-from data.listing import Listing, Row, name_of
-from data.splits import SHARES
+from data.files import csv_listing
+from data.files.findings import Finding, quoted, refuse_errors
+from data.files.listing import Listing, Row, name_of
+from data.files.splits import SHARES
+from data.sets import folder
 
 SIZES_PX = (32, 64, 128, 224)
 LOOKED_AT = 200  # images whose headers tell the size; the rest will hardly differ

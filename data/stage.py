@@ -10,36 +10,35 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bigstep.config import DataConfig
 from bigstep.groups import over_represented
-from bigstep.records import FILES, FILES_HEADER, SPLIT_FIELDS, Images, ImagesInfo, SplitName
-from bigstep.sealed import WORK
-from data.built import Built, Part
+from bigstep.records.images import FILES, FILES_HEADER, SPLIT_FIELDS, Images, ImagesInfo, SplitName
+from bigstep.records.sealed import WORK
+from data.bias.plant import plant
+from data.bias.rebalance import rebalance
 from data.contact_sheet import draw
-from data.deferred import Deferred
-from data.plant import plant
-from data.rebalance import rebalance
-from data.writing import write
+from data.files.built import Built, Part
+from data.files.deferred import Deferred
+from data.files.writing import write
 
 log = logging.getLogger("bigstep.data")
 BUILDERS = {
-    "digits": "data.digits",
-    "parity": "data.parity",
-    "moon-star": "data.moon_star",
-    "colored-mnist": "data.colored_mnist",
-    "double-mnist": "data.double_mnist",
-    "corrupted-cifar10": "data.corrupted_cifar10",
-    "mnist-cifar": "data.mnist_cifar",
-    "folder": "data.folder",
-    "waterbirds": "data.waterbirds",
-    "celeba": "data.celeba",
-    "cifar10": "data.cifar",
-    "cifar100": "data.cifar",
-    "imagenet": "data.imagenet",
-    "lff": "data.lff",
-    "dfa": "data.dfa",
+    "digits": "data.sets.digits",
+    "parity": "data.sets.parity",
+    "moon-star": "data.sets.moon_star",
+    "colored-mnist": "data.sets.colored_mnist",
+    "double-mnist": "data.sets.double_mnist",
+    "corrupted-cifar10": "data.sets.corrupted_cifar10",
+    "mnist-cifar": "data.sets.mnist_cifar",
+    "folder": "data.sets.folder",
+    "waterbirds": "data.sets.waterbirds",
+    "celeba": "data.sets.celeba",
+    "cifar10": "data.sets.cifar",
+    "cifar100": "data.sets.cifar",
+    "imagenet": "data.sets.imagenet",
+    "lff": "data.sets.lff",
+    "dfa": "data.sets.dfa",
 }
 FROM_FILES = frozenset({"folder", "waterbirds", "celeba", "imagenet", "dfa"})  # decoded into the record, resumably
 
@@ -103,46 +102,6 @@ def sources(config: DataConfig) -> str | None:
         found = path.stat()
         digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def describe(images: Images) -> str:
-    """Say what a data set holds: its name, the group table, and what was found in its source files."""
-    return "\n".join([images.info.name, group_table(images), *images.info.findings])
-
-
-def group_counts(images: Images) -> dict[str, dict[str, int | None]]:
-    """Count the images of every split by group; aligned and conflicting are None where no bias is known.
-
-    `smallest cell` is the smallest of label x attribute, each attribute by itself, the empty ones included: of the
-    crossing of many attributes nearly every cell is empty.
-    """
-    found: dict[str, dict[str, int | None]] = {}
-    classes, *sizes = (len(names) for names in images.value_names().values())
-    for name in images.info.counts:
-        split = images.split(name)  # type: ignore[arg-type]  # the names of counts are the splits
-        cells = [_cells(split.labels, column, classes, size) for column, size in zip(split.bias.T, sizes, strict=True)]
-        found[name] = {
-            "images": len(split.labels),
-            "aligned": None if split.aligned is None else int(split.aligned.sum()),
-            "conflicting": None if split.aligned is None else int((~split.aligned).sum()),
-            "smallest cell": int(min(counts.min() for counts in cells or [_cells(split.labels, 0, classes, 1)])),
-        }
-    return found
-
-
-def group_table(images: Images) -> str:
-    """Write `group_counts` as a table of plain text."""
-    lines = [f"{'split':<18} {'images':>7} {'aligned':>8} {'conflicting':>12} {'smallest cell':>14}"]
-    for name, counts in group_counts(images).items():
-        images_, aligned, conflicting, smallest = ("-" if n is None else f"{n:,}" for n in counts.values())
-        lines.append(f"{name:<18} {images_:>7} {aligned:>8} {conflicting:>12} {smallest:>14}")
-    return "\n".join(lines)
-
-
-def _cells(
-    labels_N: NDArray[np.int64], values_N: NDArray[np.int64] | int, classes: int, values: int
-) -> NDArray[np.int64]:
-    return np.bincount(labels_N * values + values_N, minlength=classes * values)
 
 
 def _list_files(parts: Mapping[SplitName, Part], path: Path) -> None:

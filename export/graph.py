@@ -24,7 +24,9 @@ from onnxruntime.quantization.calibrate import TensorData, TensorsData, create_c
 from torch import Tensor, nn
 
 from bigstep.errors import ExportError
-from bigstep.records import Architecture, Contract, Quantisation
+from bigstep.records.architecture import Architecture
+from bigstep.records.compact import Quantisation
+from bigstep.records.exported import Contract
 
 OPSET = 20
 QUANTISED_OPS = ("Conv", "Gemm", "MatMul", "Relu")

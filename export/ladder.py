@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bigstep.records import Rung
+from bigstep.records.exported import Rung
 from serve.predictor import Predictor
 
 

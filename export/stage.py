@@ -13,12 +13,16 @@ from torch import nn
 
 from bigstep.config import ExportConfig
 from bigstep.errors import ExportError
-from bigstep.records import Architecture, Compact, CompactModel, Contract, Exported, ExportedInfo, Form, Images, Rung
-from bigstep.sealed import sha256
-from bigstep.trained import Trained
+from bigstep.records.architecture import Architecture
+from bigstep.records.compact import Compact, CompactModel
+from bigstep.records.exported import Contract, Exported, ExportedInfo, Form, Rung
+from bigstep.records.images import Images
+from bigstep.records.sealed import sha256
+from bigstep.records.trained import Trained
 from export import graph, ladder
 from serve.predictor import Predictor
-from train import networks, step
+from train.networks.build import load_weights, normalise
+from train.networks.predict import one_thread, predict
 
 log = logging.getLogger("bigstep.export")
 Role = Literal["compact", "dense", "baseline", "compact_baseline"]
@@ -62,10 +66,10 @@ def run(config: ExportConfig, images: Images, trained: Trained, compact: Compact
 
 def _sources(trained: Trained, compact: Compact) -> list[Source]:
     def trial(name: str) -> Callable[[], nn.Module]:
-        return lambda: networks.load_weights(trained.info.architecture, trained.weights(name))
+        return lambda: load_weights(trained.info.architecture, trained.weights(name))
 
     def small(model: CompactModel) -> Callable[[], nn.Module]:
-        return lambda: networks.load_weights(model.architecture, compact.weights(model.name))
+        return lambda: load_weights(model.architecture, compact.weights(model.name))
 
     dense = trained.info.architecture
     model = compact.info.model
@@ -119,8 +123,8 @@ def _compare(
     """Compare PyTorch with ONNX float32 at several batch sizes, and float32 with INT8 on every held-out image."""
     predictors = [Predictor.open(path, contract, sha256=form.sha256) for form, path in written]
     few = held_out[:: max(1, len(held_out) // config.max_batch)][: config.max_batch]
-    with step.one_thread():
-        expected = step.predict(source.load(), networks.normalise(few, source.architecture)).numpy()
+    with one_thread():
+        expected = predict(source.load(), normalise(few, source.architecture)).numpy()
     expected = np.concatenate([expected[:n] for n in ladder.batch_sizes(len(few), config.max_batch)])
     found = ladder.logits_by_batch(predictors[0], few, config.max_batch)
     rungs = [ladder.max_abs_rung(source.name, expected, found, config.fp32_tolerance)]

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from bigstep.errors import NoVerdict, RecordError
-from bigstep.records import Bundle, Form
+from bigstep.records.bundle import Bundle
+from bigstep.records.exported import Form
 from serve import server
 from serve.describe import infer_operation, predict_operation
 from serve.limits import BodyLimit, Limits, Refusal

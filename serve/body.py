@@ -16,7 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from bigstep.decode import FORMATS, MAX_PIXELS, NotAnImage, decode
 from bigstep.errors import DataError
-from bigstep.records import InputSpec
+from bigstep.records.architecture import InputSpec
 from serve.limits import Limits, Refusal
 
 RAW = "application/octet-stream"

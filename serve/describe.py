@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bigstep.records import Bundle, Contract, Form, GroupScore, Outcome
-from bigstep.sealed import Value
+from bigstep.records.bundle import Bundle
+from bigstep.records.exported import Contract, Form
+from bigstep.records.sealed import Value
+from bigstep.records.verdict import GroupScore, Outcome
 from serve.body import ACCEPTS, FORM, RAW
 from serve.limits import Limits
 from serve.predictor import Device

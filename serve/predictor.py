@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from bigstep.errors import ConfigError, RecordError
-from bigstep.records import Contract
+from bigstep.records.exported import Contract
 
 Device = Literal["cpu", "cuda"]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

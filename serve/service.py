@@ -19,7 +19,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
-from bigstep.records import Bundle, Form
+from bigstep.records.bundle import Bundle
+from bigstep.records.exported import Form
 from serve.batcher import Batcher, DeadlinePassed, QueueFull, RunFailed, WorkerStopped
 from serve.body import MAX_REQUEST_PIXELS, Upload, check_coding, decode_file, read_upload
 from serve.describe import ModelInfo, model_info

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from bigstep.records import Contract
+from bigstep.records.exported import Contract
 from serve.body import check_count
 from serve.describe import ModelInfo
 from serve.limits import Limits, Refusal

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from bigstep import pipeline
 from bigstep.config import Config, DataConfig
-from bigstep.records import Architecture, Images, ImagesInfo, InputSpec
-from bigstep.sealed import Record
+from bigstep.records.architecture import Architecture, InputSpec
+from bigstep.records.images import Images, ImagesInfo
+from bigstep.records.sealed import Record
+from pipeline import run as pipeline
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the command line does, before onnxruntime is imported
 

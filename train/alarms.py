@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bigstep.trained import Measurement
+from bigstep.records.trained import Measurement
 
 
 @dataclass(frozen=True)

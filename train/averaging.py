@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from bigstep.trained import Status
+from bigstep.records.trained import Status
 from train import batch_norm, step
-from train.feed import Inputs
+from train.networks.feed import Inputs
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import math
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from train.feed import Inputs
-from train.surface import BATCH, evaluating
+from train.measure.surface import BATCH
+from train.networks.feed import Inputs
+from train.networks.predict import evaluating
 
 
 def renew(model: nn.Module, x_NCHW: Inputs) -> nn.Module:

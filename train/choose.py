@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.errors import TrainError
-from bigstep.trained import Baseline, RatePoint, Recipe, Trial
-from train.label_free import agreement
+from bigstep.records.trained import Baseline, RatePoint, Recipe, Trial
+from train.measure.label_free import agreement
 
 Score = Callable[[Sequence[Trial]], float | None]
 CONVENTIONAL = {

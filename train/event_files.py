@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bigstep.sealed import EVENTS
-from bigstep.trained import Measurement
+from bigstep.records.sealed import EVENTS
+from bigstep.records.trained import Measurement
 
 log = logging.getLogger("bigstep.train")
 LIBRARY = "tensorboardX"

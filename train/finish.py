@@ -14,9 +14,9 @@ from typing import Literal
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from bigstep.trained import Status
+from bigstep.records.trained import Status
 from train import batch_norm, step
-from train.feed import Inputs
+from train.networks.feed import Inputs
 
 FIRST = 0.75  # part of the step budget that is spent at the large rate, if there is a second phase
 

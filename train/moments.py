@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigstep.rate_map import Moment
-from bigstep.sealed import write_json
-from train import loss_share
+from bigstep.records.rate_map import Moment
+from bigstep.records.sealed import write_json
+from train.measure import loss_share
 from train.step import Run
 
 FILE = "moments.json"

@@ -11,17 +11,20 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bigstep.groups import Accuracies, accuracies
-from bigstep.records import Split
-from bigstep.sealed import write_json
-from bigstep.trained import Signals, Trial
-from train import moments, networks, prunability, step, watch
-from train.activations import outputs
-from train.bench import Bench, Job
-from train.feed import Inputs, first
-from train.label_free import loss_gini
-from train.loss_share import sample_losses
-from train.separation import separation
-from train.sparsity import activation_sparsity
+from bigstep.records.images import Split
+from bigstep.records.sealed import write_json
+from bigstep.records.trained import Signals, Trial
+from train import moments, observe, step
+from train.measure import prunability
+from train.measure.activations import outputs
+from train.measure.label_free import loss_gini
+from train.measure.loss_share import sample_losses
+from train.measure.separation import separation
+from train.measure.sparsity import activation_sparsity
+from train.networks.build import save_weights
+from train.networks.feed import Inputs, first
+from train.networks.predict import predict
+from train.setup import Bench, Job
 
 EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
 OUTPUT_BYTES = 64 * 2**20  # of the logits that a trial keeps of one split: those of all ImageNet would take 5 GB
@@ -33,7 +36,7 @@ def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
     """Measure a finished run; diverged weights are neither kept nor measured, nor are runs that may go on later."""
     assert run.status is not None
     outcome = {"name": job.name, "recipe": job.recipe, "seed": job.seed, "steps": run.steps}
-    outcome["alarms"] = watch.raised(work)
+    outcome["alarms"] = observe.raised(work)
     if run.status == "diverged":
         return Trial(**outcome, status=run.status, train_loss=None)
     if run.status == "unfitted" and not job.final:
@@ -44,12 +47,12 @@ def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
             status="stuck" if bench.finish.kind == "none" and stuck([loss for _, loss in run.curve]) else "stopped",
             train_loss=run.train_loss,
         )
-    networks.save_weights(run.model, work / "weights.safetensors")
+    save_weights(run.model, work / "weights.safetensors")
     save_outputs(bench, run.model, work, "final")
     if bench.keeps_moments:
         moments.note(work, run, first_losses(bench, run.model))
     x_biased, y_biased = bench.tensors("validation_biased")
-    logits = step.predict(run.model, x_biased)
+    logits = predict(run.model, x_biased)
     return Trial(
         **outcome,
         status=run.status,
@@ -64,7 +67,7 @@ def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
 def first_losses(bench: Bench, model: nn.Module) -> moments.Losses:
     """Return the logits of the first training images, which lie in random order."""
     split = bench.images.split("train")
-    logits_NK = step.predict(model, bench.tensors("train")[0][:SIGNAL_IMAGES]).cpu().numpy()
+    logits_NK = predict(model, bench.tensors("train")[0][:SIGNAL_IMAGES]).cpu().numpy()
     aligned_N = None if split.aligned is None else split.aligned[:SIGNAL_IMAGES]
     return moments.Losses(logits_NK, np.array(split.labels[:SIGNAL_IMAGES]), aligned_N)
 
@@ -94,7 +97,7 @@ def _label_free(bench: Bench, model: nn.Module, work: Path) -> dict[str, Signals
     early_NK = np.load(early, allow_pickle=False)[:SIGNAL_IMAGES] if early.is_file() else logits_NK.cpu().numpy()
 
     def accuracy(model: nn.Module) -> float:
-        return float((step.predict(model, x_NCHW).argmax(dim=1) == y_N).float().mean())
+        return float((predict(model, x_NCHW).argmax(dim=1) == y_N).float().mean())
 
     curve = prunability.curve(model, accuracy)
     write_json(work / "prunability.json", {"fraction_and_training_accuracy": curve})
@@ -115,7 +118,7 @@ def stuck(losses: Sequence[float]) -> bool:
 
 
 def _correct(model: nn.Module, x_NCHW: Inputs, split: Split) -> NDArray[np.bool_]:
-    predicted = step.predict(model, x_NCHW).argmax(dim=1).cpu().numpy()
+    predicted = predict(model, x_NCHW).argmax(dim=1).cpu().numpy()
     correct: NDArray[np.bool_] = np.equal(predicted, split.labels)
     return correct
 
@@ -125,5 +128,5 @@ def save_outputs(bench: Bench, model: nn.Module, work: Path, moment: str) -> Non
     for name in ("train", "validation_biased"):
         x_NCHW, _ = bench.tensors(name)
         most = max(1, OUTPUT_BYTES // (4 * bench.architecture.classes))
-        logits_NK = step.predict(model, first(x_NCHW, most)).cpu().numpy()
+        logits_NK = predict(model, first(x_NCHW, most)).cpu().numpy()
         np.save(work / f"{name}.{moment}.npy", logits_NK, allow_pickle=False)

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bigstep.errors import TrainError
-from bigstep.records import Architecture, Images, SplitName
-from train import networks, step
-from train.activations import outputs
-from train.loss_share import bias_following
-from train.norms import parameter_norms
-from train.sharpness import Lanczos, sharpness
-from train.sparsity import dead_units
-from train.surface import Surface
+from bigstep.records.architecture import Architecture
+from bigstep.records.images import Images, SplitName
+from train.measure.activations import outputs
+from train.measure.loss_share import bias_following
+from train.measure.norms import parameter_norms
+from train.measure.sharpness import Lanczos, sharpness
+from train.measure.sparsity import dead_units
+from train.measure.surface import Surface
+from train.networks.build import normalise
+from train.networks.predict import mean_loss, predict
 
 IMAGES = 1000
 # Every measurement starts anew: a warm start would make the numbers depend on where a run was interrupted.
@@ -63,7 +65,7 @@ class Reader:
         return _finite(
             {
                 "train_loss": loss,
-                "biased_loss": step.mean_loss(model, self._biased.images, self._biased.labels),
+                "biased_loss": mean_loss(model, self._biased.images, self._biased.labels),
                 "validation_loss": validation_loss,
                 "bias_following": following,
                 "gradient": float(gradient_P.double().norm()),
@@ -87,7 +89,7 @@ class Reader:
         try:
             logits_NK, hidden_ND = outputs(model, self.train.images)
         except TrainError:  # somebody's own network need not end in a linear layer
-            return step.predict(model, self.train.images), math.nan
+            return predict(model, self.train.images), math.nan
         return logits_NK, dead_units(hidden_ND) / hidden_ND.shape[1]
 
     def _on_validation(self, model: nn.Module) -> tuple[float, float]:
@@ -95,7 +97,7 @@ class Reader:
         sample = self._validation
         if sample is None:
             return math.nan, math.nan
-        logits_NK = step.predict(model, sample.images)
+        logits_NK = predict(model, sample.images)
         loss = float(cross_entropy(logits_NK, sample.labels))
         if not self._tables:
             return loss, math.nan
@@ -107,7 +109,7 @@ def _sample(images: Images, name: SplitName, architecture: Architecture, device:
     split = images.split(name)
     order = np.random.default_rng(0).permutation(len(split.labels))  # images may come sorted
     rows = np.sort(order[:IMAGES])
-    x_NCHW = networks.normalise(split.images[rows], architecture).to(device)
+    x_NCHW = normalise(split.images[rows], architecture).to(device)
     y_N = torch.from_numpy(np.array(split.labels[rows])).to(device)
     return Sample(x_NCHW, y_N, split.bias[rows])
 

@@ -23,8 +23,8 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from bigstep.trained import Recipe, Trial
-from train.bench import Job
+from bigstep.records.trained import Recipe, Trial
+from train.setup import Job
 
 BUDGET = 4.0  # trainings' worth of steps
 SHORT = 1 / 8  # part of one training that a short trial gets

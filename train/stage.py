@@ -15,14 +15,18 @@ from pydantic import TypeAdapter
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError
-from bigstep.records import Architecture, Images
-from bigstep.sealed import WORK, write_json
-from bigstep.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
-from train import choose, event_files, networks, own, pretrained, step
-from train.activations import outputs
-from train.bench import Bench, Job
+from bigstep.records.architecture import Architecture
+from bigstep.records.images import Images
+from bigstep.records.sealed import WORK, write_json
+from bigstep.records.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
+from train import choose, event_files, step
 from train.finish import Finish
+from train.measure.activations import outputs
+from train.networks import own, pretrained
+from train.networks.build import build, describe, load_weights, normalise
+from train.networks.predict import one_thread, predict
 from train.search import Axis, Search
+from train.setup import Bench, Job
 from train.trial import CHECKPOINT
 from train.workers import run_trials
 
@@ -84,7 +88,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
 
 def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
     """Return what every trial shares; bias labels are used if the configuration and the images allow it."""
-    architecture = describe(config, images)
+    architecture = architecture_of(config, images)
     known = config.bias_labels and bool(images.info.attributes)
     if known and not _has_both_groups(images):
         log.warning("validation has no aligned or no conflicting image: the rate is chosen without bias labels")
@@ -126,7 +130,7 @@ def score_of(config: TrainConfig, bench: Bench) -> choose.Score:
 def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
     """Run the search; its finished rounds lie in `work/rounds.json`, so that it goes on as it had begun."""
     y_N = torch.from_numpy(np.array(bench.images.split("train").labels))
-    epoch_steps = step.steps_of_epoch(len(y_N), config.batch_size, networks.build(bench.architecture))
+    epoch_steps = step.steps_of_epoch(len(y_N), config.batch_size, build(bench.architecture))
     chance_loss = step.chance_loss(y_N)
     axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
     found = Search(axis, lambda trials: score(trials) or 0.0)
@@ -202,7 +206,7 @@ def recipe_of(config: TrainConfig, rate: float | None = None) -> Recipe:
     )
 
 
-def describe(config: TrainConfig, images: Images) -> Architecture:
+def architecture_of(config: TrainConfig, images: Images) -> Architecture:
     """Describe the configured network for these images; mean and deviation are those of the training pixels.
 
     Raises:
@@ -220,7 +224,7 @@ def describe(config: TrainConfig, images: Images) -> Architecture:
         std=std,
         own=own.find(config.network) if own_file else None,
     )
-    return architecture if architecture.widths else networks.describe(architecture)
+    return architecture if architecture.widths else describe(architecture)
 
 
 def _pixel_statistics(images_NHWC: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -258,7 +262,7 @@ def _widths(config: TrainConfig, images: Images) -> dict[str, int]:
 
 def _try_out(config: TrainConfig, architecture: Architecture, images: Images, *, bias_labels: bool) -> None:
     """Find out before any trial begins whether it could start from the weights, train by batches, and be measured."""
-    model = networks.build(architecture)
+    model = build(architecture)
     if config.batch_size == 1 and step.normalises_batches(model):
         raise ConfigError(
             "this network normalises over batches, which takes two images at least",
@@ -270,7 +274,7 @@ def _try_out(config: TrainConfig, architecture: Architecture, images: Images, *,
         if dropped:
             log.info("%s has other classes: %s start afresh", config.weights, " and ".join(dropped))
     if not bias_labels:
-        outputs(model, networks.normalise(images.split("train").images[:1], architecture))
+        outputs(model, normalise(images.split("train").images[:1], architecture))
 
 
 def _jobs(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> list[Job]:
@@ -311,9 +315,9 @@ def _keep(
 
 def _save_probe(bench: Bench, chosen: str) -> None:
     """Keep a few images with the logits of the chosen network: who rebuilds it can see that it is the same."""
-    model = networks.load_weights(bench.architecture, bench.out / "trials" / chosen / "weights.safetensors")
+    model = load_weights(bench.architecture, bench.out / "trials" / chosen / "weights.safetensors")
     probe = np.array(bench.images.split("validation_biased").images[:PROBES])
-    with step.one_thread():
-        logits_NK = step.predict(model, networks.normalise(probe, bench.architecture))
+    with one_thread():
+        logits_NK = predict(model, normalise(probe, bench.architecture))
     np.save(bench.out / "probe.images.npy", probe, allow_pickle=False)
     np.save(bench.out / "probe.logits.npy", logits_NK.numpy(), allow_pickle=False)

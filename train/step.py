@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bigstep.trained import Recipe, Status
+from bigstep.records.trained import Recipe, Status
 from train.augment import Augmentation, augment
-from train.feed import Inputs, batches
+from train.networks.feed import Inputs, batches
+from train.networks.predict import mean_loss, predict
 
 DIVERGED_LOSS = 5.0  # an epoch's mean loss above this multiple of chance, from the third epoch on
 COLLAPSE_LOSS = 0.98  # epochs that stay above this multiple of chance ...
@@ -83,7 +84,7 @@ def fit(run: Run, x_NCHW: Inputs, y_N: Tensor, plan: Plan, after_epoch: Callable
 
     Args:
         run: a fresh or a resumed run; it is changed in place.
-        x_NCHW: normalised float32 images on the model's device, or what hands them out (see `train.feed`).
+        x_NCHW: normalised float32 images on the model's device, or what hands them out (see `train.networks.feed`).
         y_N: int64 labels on the same device.
         plan: the settings.
         after_epoch: called after each epoch that does not end the run, for checkpoints.
@@ -123,32 +124,6 @@ def chance_loss(y_N: Tensor) -> float:
 def steps_of_epoch(n: int, batch_size: int, model: nn.Module) -> int:
     """Return the steps that a network makes in an epoch of n images."""
     return len(_cut(torch.arange(n), batch_size, model))
-
-
-def mean_loss(model: nn.Module, x_NCHW: Inputs, y_N: Tensor) -> float:
-    """Return the mean cross entropy in nats over all images."""
-    return float(cross_entropy(predict(model, x_NCHW), y_N))
-
-
-def predict(model: nn.Module, x_NCHW: Inputs, batch: int = 1024) -> Tensor:
-    """Return the logits (N, K) of normalised images in evaluation mode."""
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        logits = torch.cat([model(x_NCHW[i : i + batch]) for i in range(0, len(x_NCHW), batch)])
-    model.train(training)
-    return logits
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one CPU thread, so that sums are added in the same order on every machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def save_checkpoint(run: Run, path: Path) -> None:

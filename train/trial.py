@@ -16,12 +16,15 @@ import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor
 
-from bigstep.sealed import WORK, flush, write_json
-from bigstep.trained import Trial
-from train import moments, networks, outcome, pretrained, step, watch
-from train.bench import Bench, Job
-from train.feed import Inputs
+from bigstep.records.sealed import WORK, flush, write_json
+from bigstep.records.trained import Trial
+from train import moments, observe, outcome, step
+from train.networks import pretrained
+from train.networks.build import build, place
+from train.networks.feed import Inputs
+from train.networks.predict import mean_loss
 from train.readings import Reader
+from train.setup import Bench, Job
 
 log = logging.getLogger("bigstep.train")
 CHECKPOINT = "checkpoint.safetensors"
@@ -117,7 +120,7 @@ def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.
     step.save_checkpoint(run, work / CHECKPOINT)  # the second phase is short: it starts again from here
     second = bench.finish.begin(run, plan, job.max_steps)
     yield from _watched(bench, Fitting(second.run, x_NCHW, y_N, second.plan, second.after_epoch), work)
-    return second.end(x_NCHW, lambda model: step.mean_loss(model, x_NCHW, y_N), bench.stop_loss)
+    return second.end(x_NCHW, lambda model: mean_loss(model, x_NCHW, y_N), bench.stop_loss)
 
 
 def _watched(bench: Bench, fitting: Fitting, work: Path) -> Generator[Fitting, None, None]:
@@ -127,10 +130,10 @@ def _watched(bench: Bench, fitting: Fitting, work: Path) -> Generator[Fitting, N
         reader = Reader(bench.images, bench.architecture, bench.device, bias_labels=bench.bias_labels)
     # Alarms know shares of a whole training, of which a short trial is a part.
     whole = replace(fitting.plan, max_steps=max(fitting.plan.max_steps, bench.finish.whole_steps))
-    with watch.watched(reader, bench.watch_steps, fitting.run, whole, work) as observe:
+    with observe.watched(reader, bench.watch_steps, fitting.run, whole, work) as look:
 
         def after_epoch(run: step.Run) -> None:
-            observe(run)  # before a checkpoint: the log never lacks what lies before one
+            look(run)  # before a checkpoint: the log never lacks what lies before one
             fitting.after_epoch(run)
 
         yield replace(fitting, after_epoch=after_epoch)
@@ -140,10 +143,10 @@ def _begin(bench: Bench, job: Job, work: Path) -> step.Run:
     """Return a run at its first step, or where a checkpoint left it."""
     checkpoint = work / CHECKPOINT
     while True:
-        model = networks.build(bench.architecture, job.seed)
+        model = build(bench.architecture, job.seed)
         if bench.pretrained is not None:
             pretrained.start_from(model, bench.pretrained)
-        run = step.start(networks.place(model, bench.device), job.recipe)
+        run = step.start(place(model, bench.device), job.recipe)
         if not checkpoint.is_file():
             return run
         try:

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from bigstep.errors import TrainError
 from bigstep.machine import usable_cores
-from bigstep.trained import Trial
-from train.bench import Bench, Job
-from train.step import fit, one_thread
+from bigstep.records.trained import Trial
+from train.networks.predict import one_thread
+from train.setup import Bench, Job
+from train.stack import can_vectorise, fit_together
+from train.step import fit
 from train.trial import Fitting, Making, go_on, make_trial, run_trial, to_its_end
-from train.vectorised import can_vectorise, fit_together
 
 J = TypeVar("J")
 R = TypeVar("R")

@@ -5,9 +5,9 @@ They hold for the machine that measured. Like the gate's checks they are written
 
 from __future__ import annotations
 
-from bigstep.records import Check, Outcome
+from bigstep.records.verdict import Check, Outcome
+from bigstep.text import format_rate
 from serve.bench import CONFIDENCE, MIN_FOR_P99, MIN_FOR_THROUGHPUT, Latency
-from verify.wording import format_rate
 
 P99, THROUGHPUT = "latency budget", "throughput budget"
 ENDS = {"passed": "so it is kept", "failed": "so it is not kept", "undecided": "so these queries cannot tell"}

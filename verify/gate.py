@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from bigstep.config import VerifyConfig
 from bigstep.groups import CONFLICTING
 from bigstep.intervals import Interval, accuracy_interval, detectable_drop, drop_interval
-from bigstep.records import Check, Compact, Exported, Form, Outcome, Rung, worst
-from verify.scores import ALL, Evidence, Outputs
+from bigstep.records.compact import Compact
+from bigstep.records.exported import Exported, Form, Rung
+from bigstep.records.verdict import Check, Outcome, worst
+from bigstep.scores import ALL, Evidence, Outputs
 
 POWER = 0.8
 UNKNOWN_BIAS = (

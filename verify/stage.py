@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from bigstep.config import VerifyConfig
 from bigstep.errors import RecordError
-from bigstep.records import Compact, Exported, Images, Verdict, VerdictInfo
-from bigstep.sealed import write_json
+from bigstep.records.compact import Compact
+from bigstep.records.exported import Exported
+from bigstep.records.images import Images
+from bigstep.records.sealed import write_json
+from bigstep.records.verdict import Verdict, VerdictInfo
+from bigstep.scores import Evidence, group_names, score
 from serve.bench import Latency, best_batches, fingerprint, load, measure_interleaved
 from serve.predictor import Predictor
 from verify import budget, gate
-from verify.scores import Evidence, group_names, score
 
 log = logging.getLogger("bigstep.verify")
 

@@ -8,34 +8,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("bigstep", "data", "train", "compress", "export", "serve", "verify")
-OPEN = {
-    f"bigstep.{m}"
-    for m in ("records", "trained", "sealed", "config", "errors", "groups", "intervals", "decode", "machine", "vision")
-} | {"bigstep.rate_map"}
-ALLOWED = {
-    "data": OPEN,
-    "train": OPEN,
-    "compress": OPEN
-    | {
-        "train.networks",
-        "train.channels",
-        "train.step",
-        "train.feed",
-        "train.prunability",
-        "export.graph",
-        "serve.predictor",
-    },
-    "export": OPEN | {"train.networks", "train.step", "serve.predictor"},
-    "serve": OPEN,
-    "verify": OPEN | {"serve.predictor", "serve.bench"},
+GROUND = {"bigstep", "bigstep.records"}
+LOOP = {"train.step", "train.finish", "train.averaging", "train.batch_norm", "train.augment"}
+ROOMS = {  # who may import whom: rooms, and single modules that are doors of a room
+    "bigstep.records": {"bigstep.errors", "bigstep.groups", "bigstep.intervals"},
+    "bigstep": {"bigstep.records"},
+    "data.files": GROUND,
+    "data.bias": GROUND | {"data.files"},
+    "data.sets": GROUND | {"data.files", "data.bias"},
+    "data": GROUND | {"data.files", "data.bias", "data.sets"},
+    "train.networks": GROUND,
+    "train.measure": GROUND | {"train.networks"},
+    "train": GROUND | {"train.networks", "train.measure"},
+    "train.rate_map": GROUND | {"train.networks", "train.measure", "train"},
+    "compress": GROUND | LOOP | {"train.networks", "train.measure.prunability"} | {"export.graph", "serve.predictor"},
+    "export": GROUND | {"train.networks", "serve.predictor"},
+    "serve": GROUND,
+    "verify": GROUND | {"serve.predictor", "serve.bench", "data.bias.corruptions"},
+    "verify.report": GROUND,
+    "pipeline.doctor": GROUND | {"serve.app"},
+    "pipeline.follow": GROUND,
+    "pipeline": {*GROUND, "data", "train", "compress", "export", "serve", "verify", "verify.report"}
+    | {"train.rate_map", "train.networks.user_files", "pipeline.doctor", "pipeline.follow"},
 }
-TOP_OF_BIGSTEP = {
-    *("bigstep.pipeline", "bigstep.store", "bigstep.cli", "bigstep.summary", "bigstep.progress", "bigstep.sweep"),
-    *("bigstep.ci", "bigstep.job_summary", "bigstep.benchmark", "bigstep.doctor.examine", "bigstep.watch"),
-    "bigstep.map_summary",
-}
-WITHOUT_TORCH = ("serve", "verify", "bigstep", "data")
+ROOF = {"bigstep.__main__": {"pipeline.cli"}}  # `python -m bigstep` has to be where its name is
+PACKAGES = tuple(sorted({room.partition(".")[0] for room in ROOMS}))
+WITHOUT_TORCH = ("serve", "verify", "bigstep", "data", "pipeline")
 HEAVY = {"torch", "torchvision", "torch_pruning", "captum", "onnx", "onnxscript", "onnx_ir"}
 
 
@@ -62,15 +60,50 @@ def imports(path):
     return found
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_keep_to_the_table(package):
-    for path in modules(package):
-        ours = {m for m in imports(path) if m.split(".")[0] in PACKAGES}
-        inside = {m for m in ours if m.split(".")[0] == package}
-        if package == "bigstep":
-            inside = ours if module_name(path) in TOP_OF_BIGSTEP | {"bigstep.__main__"} else inside - TOP_OF_BIGSTEP
-        foreign = ours - inside - ALLOWED.get(package, set())
+def room_of(module):
+    return module.rpartition(".")[0]
+
+
+def ours(path):
+    """Return the modules and rooms of ours that a file imports, and those that it names for `import_module`."""
+    named = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_module(node.value)
+    }
+    return {m for m in imports(path) | named if m.partition(".")[0] in PACKAGES}
+
+
+def is_module(name):
+    return "." in name and (ROOT / (name.replace(".", "/") + ".py")).is_file()
+
+
+def test_every_folder_of_code_is_a_room():
+    folders = {path.parent for package in PACKAGES for path in modules(package)}
+    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_keep_to_the_table(room):
+    for path in sorted((ROOT / room.replace(".", "/")).glob("*.py")):
+        name = module_name(path)
+        allowed = ROOMS[room] | ROOF.get(name, set())
+        foreign = {m for m in ours(path) if room_of(m) != room and not {m, room_of(m)} & allowed}
         assert not foreign, f"{path.relative_to(ROOT)} may not import {sorted(foreign)}"
+
+
+def test_no_arrow_of_the_table_leads_back_up():
+    order = {room: place for place, room in enumerate(ROOMS)}
+
+    def visit(room, seen):
+        assert room not in seen, f"circle: {[*seen, room]}"
+        for other in ROOMS[room]:
+            target = other if other in ROOMS else room_of(other)
+            if target != room and other in ROOMS:
+                visit(target, [*seen, room])
+
+    for room in order:
+        visit(room, [])
 
 
 def test_there_is_no_cycle():
@@ -109,7 +142,7 @@ def loaded_by(code, folder=ROOT):
 
 HELP = """
 from typer.testing import CliRunner
-from bigstep.cli import app
+from pipeline.cli import app
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
 """
 
@@ -120,7 +153,7 @@ def test_help_loads_neither_torch_nor_onnxruntime():
     assert not loaded & (HEAVY | {"onnxruntime"})
 
 
-@pytest.mark.parametrize("module", ["serve.app", "serve.bench", "verify.stage", "verify.report"])
+@pytest.mark.parametrize("module", ["serve.app", "serve.bench", "verify.stage", "verify.report.page"])
 def test_server_and_gate_load_no_torch(module):
     loaded = loaded_by(f"import {module}")
     assert "numpy" in loaded

@@ -21,7 +21,7 @@ TEXT = (ROOT / "Dockerfile").read_text()
 IGNORE = (ROOT / ".dockerignore").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-FOLDERS = {package.replace(".", "/") for package in PYPROJECT["tool"]["setuptools"]["packages"]}
+FOLDERS = {name.removesuffix("*") for name in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]}
 PINNED = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
 
 SERVERS, PIPELINES = ("server", "server-gpu", "release"), ("pipeline", "pipeline-gpu")
@@ -124,12 +124,11 @@ def context_faults(stages, ignore):
         if any("-c constraints.txt" in rest for rest in stage.all("RUN")):
             early = {s for sources, _ in copied(whole(stages, name)) for s in sources} - METADATA
             faults += [f"{name}: {s} comes before the packages" for s in sorted(early)]
-            made = " ".join(rest for rest in whole(stages, name).all("RUN") if rest.startswith("mkdir"))
-            there = {str(path) for word in made.split() for path in (Path(word), *Path(word).parents)}
-            faults += [f"{name}: the folder {folder} is not made" for folder in sorted(FOLDERS - there)]
+            made = " ".join(rest for rest in whole(stages, name).all("RUN") if rest.startswith("touch"))
+            faults += [f"{name}: the file {file} is not made" for file in ("README.md", "LICENSE") if file not in made]
     if "wheel" in stages:
         ours = {s.removeprefix("./") for sources, _ in copied(stages["wheel"]) for s in sources}
-        faults += [f"wheel: {f} is not copied" for f in sorted(FOLDERS) if not {f, f.split("/")[0]} & ours]
+        faults += [f"wheel: {folder} is not copied" for folder in sorted(FOLDERS - ours)]
     return faults
 
 
@@ -243,7 +242,7 @@ BROKEN = [
     ("COPY data ./data", "COPY dataset ./dataset", "wheel: dataset does not exist"),
     ("COPY data ./data", "COPY data tests ./data", "wheel: .dockerignore stops tests"),
     ("COPY pyproject.toml constraints.txt ./", "COPY pyproject.toml serve ./", "serve comes before the packages"),
-    ("export serve verify &&", "export serve &&", "the folder verify is not made"),
+    ("touch README.md LICENSE", "touch README.md", "the file LICENSE is not made"),
     ("COPY --from=server-packages", "COPY --from=packages", "server: no stage packages"),
     ("COPY data ./data", "ADD data ./data", "wheel: ADD"),
     ("'.[cpu]'", "'.[cpu,train]'", "server: torch in a server"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bigstep.config import PRESETS, Config, Section, load, num_fields, to_toml
 from bigstep.errors import ConfigError
-from bigstep.records import Family
+from bigstep.records.architecture import Family
 
 # Surrogates alone are no text; "=" and "," divide the terms of a group's name.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="=,"), min_size=1, max_size=8)

@@ -13,7 +13,7 @@ from PIL import Image
 from bigstep import decode as module
 from bigstep.decode import FORMATS, MAX_PIXELS, NotAnImage, decode, open_image, to_pixels
 from bigstep.errors import DataError
-from bigstep.records import InputSpec
+from bigstep.records.architecture import InputSpec
 
 SPEC = InputSpec(height_px=6, width_px=4)
 SPEC_SHAPE = (6, 4, 3)

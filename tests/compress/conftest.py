@@ -12,8 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from bigstep.config import TrainConfig
-from bigstep.records import Architecture, Contract, Images
-from bigstep.trained import Trained
+from bigstep.records.architecture import Architecture
+from bigstep.records.exported import Contract
+from bigstep.records.images import Images
+from bigstep.records.trained import Trained
 from train import stage, workers
 
 CONFIG = TrainConfig(

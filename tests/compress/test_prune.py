@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.prune import prune, scaled_widths
-from train import networks
+from train.networks.build import build, hidden_layers, load_weights, save_weights
 
 
 def num_parameters(model) -> int:
@@ -27,20 +27,20 @@ def num_parameters(model) -> int:
 )
 def test_the_smaller_network_has_the_shapes_it_says(family, widths, parameters, request, tmp_path):
     architecture = request.getfixturevalue(family)
-    model = networks.build(architecture, seed=1)
+    model = build(architecture, seed=1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     smaller, description = prune(model, architecture, widths)
     assert description.widths == widths and num_parameters(smaller) == parameters < num_parameters(model)
     assert smaller(torch.randn(5, 3, 4, 4)).shape == (5, 3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    networks.save_weights(smaller, tmp_path / "w.safetensors")
-    networks.load_weights(description, tmp_path / "w.safetensors")
+    save_weights(smaller, tmp_path / "w.safetensors")
+    load_weights(description, tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
 def test_removing_nothing_changes_nothing(family, request):
     architecture = request.getfixturevalue(family)
-    model = networks.build(architecture, seed=1)
+    model = build(architecture, seed=1)
     same, description = prune(model, architecture, architecture.widths)
     x = torch.randn(5, 3, 4, 4)
     assert description == architecture and torch.equal(same(x), model(x))
@@ -49,8 +49,8 @@ def test_removing_nothing_changes_nothing(family, request):
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
 def test_units_of_zero_weight_go_first_and_are_not_missed(family, request):
     architecture = request.getfixturevalue(family)
-    model = networks.build(architecture, seed=2)
-    layers = [*networks.hidden_layers(model, architecture).values(), model.head]
+    model = build(architecture, seed=2)
+    layers = [*hidden_layers(model, architecture).values(), model.head]
     dead = [1, 3]
     with torch.no_grad():
         for layer, reader in pairwise(layers):
@@ -64,7 +64,7 @@ def test_units_of_zero_weight_go_first_and_are_not_missed(family, request):
 
 
 def test_the_strongest_units_stay_in_their_order(mlp):
-    model = networks.build(mlp, seed=3)
+    model = build(mlp, seed=3)
     scales = torch.tensor([0.1, 5.0, 0.2, 3.0, 4.0, 0.3])
     with torch.no_grad():
         model.hidden1.weight.mul_(scales[:, None])
@@ -74,7 +74,7 @@ def test_the_strongest_units_stay_in_their_order(mlp):
 
 
 def test_a_unit_counts_by_what_reads_it_too(mlp):
-    model = networks.build(mlp, seed=3)
+    model = build(mlp, seed=3)
     with torch.no_grad():
         model.hidden1.weight.fill_(0.1)
         model.hidden2.weight.fill_(0.1)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from bigstep.config import CompressConfig
-from bigstep.sealed import sha256
-from bigstep.trained import Recipe
+from bigstep.records.sealed import sha256
+from bigstep.records.trained import Recipe
 from compress import search as searching
 from compress.search import Network, Workshop, search
 from serve.predictor import Predictor
-from train import networks
+from train.networks.build import load_weights
 
 GENEROUS = {"margin": 0.5, "keep_fractions": (0.5, 0.25), "fine_tune_steps": 120, "calibration_images": 96}
 
@@ -18,7 +18,7 @@ GENEROUS = {"margin": 0.5, "keep_fractions": (0.5, 0.25), "fine_tune_steps": 120
 def dense(trained):
     """Return the chosen network, to be fine-tuned by its own recipe."""
     chosen = trained.info.trial(trained.info.chosen)
-    model = networks.load_weights(trained.info.architecture, trained.weights(chosen.name))
+    model = load_weights(trained.info.architecture, trained.weights(chosen.name))
     return Network(model, trained.info.architecture, chosen.recipe, chosen.seed)
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from bigstep.config import CompressConfig
 from bigstep.errors import TrainError
-from bigstep.records import Compact
-from bigstep.trained import Recipe, Trained
+from bigstep.records.compact import Compact
+from bigstep.records.trained import Recipe, Trained
 from compress import search, stage
-from train import networks
+from train.networks.build import load_weights, save_weights
 
 CONFIG = CompressConfig(margin=0.5, keep_fractions=(0.5,), fine_tune_steps=120, calibration_images=96)
 
@@ -40,7 +40,7 @@ def test_the_record_holds_the_shipped_network_and_every_other_baseline(run, trai
     for model in (compact.info.model, *compact.info.baselines):
         assert model.architecture.widths == {"hidden1": 80, "hidden2": 40}
         assert model.quantisation is not None
-        networks.load_weights(model.architecture, compact.weights(model.name))
+        load_weights(model.architecture, compact.weights(model.name))
 
 
 def test_twice_the_same_digest(run):
@@ -68,9 +68,9 @@ def test_weights_that_are_not_finite_stop_the_stage(rows, trained, tmp_path):
     name = trained.info.chosen
     broken = Trained(tmp_path, trained.digest, trained.info)
     broken.weights(name).parent.mkdir(parents=True)
-    model = networks.load_weights(trained.info.architecture, trained.weights(name))
+    model = load_weights(trained.info.architecture, trained.weights(name))
     model.hidden2.weight.data[0, 0] = float("nan")
-    networks.save_weights(model, broken.weights(name))
+    save_weights(model, broken.weights(name))
     (tmp_path / "out").mkdir()
     with pytest.raises(TrainError, match=r"1 of 12800 values of hidden2\.weight are NaN"):
         stage.run(CONFIG, rows, broken, device="cpu", out=tmp_path / "out")

@@ -10,8 +10,8 @@ import pytest
 
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from data import folder
-from data.writing import write
+from data.files.writing import write
+from data.sets import folder
 
 
 def write_mnist(folder, train_labels, test_labels):

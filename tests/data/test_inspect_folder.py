@@ -6,8 +6,8 @@ from PIL import Image
 
 from bigstep.config import Config
 from bigstep.errors import DataError
-from data import folder
 from data.inspect_folder import infer
+from data.sets import folder
 
 
 def csv_set(root, n=40, size=(48, 30)):

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from bigstep.config import DataConfig
-from bigstep.records import Images
-from bigstep.sealed import read_manifest
+from bigstep.records.images import Images
+from bigstep.records.sealed import read_manifest
 from data import stage
+from verify.report.group_table import group_table
 
 # Over the hashes of all files but the contact sheet, whose compression belongs to Pillow. If it changes, every number
 # in docs and reports changes: do so only on purpose.
@@ -100,7 +101,7 @@ def test_aligned_means_the_colour_that_training_shows_more_often(images):
 
 
 def test_the_group_table_counts_what_is_there(images):
-    lines = stage.group_table(images).splitlines()
+    lines = group_table(images).splitlines()
     rows = {line.split()[0]: [int(n.replace(",", "")) for n in line.split()[1:]] for line in lines[1:]}
     assert lines[0].split() == ["split", "images", "aligned", "conflicting", "smallest", "cell"]
     assert rows["train"][:3] == [1007, 957, 50]
@@ -139,4 +140,4 @@ def test_training_images_that_come_sorted_are_mixed_and_stay_whole(tmp_path):
     marks = {label: ord(name[0]) for label, name in enumerate(made.info.labels)}
     assert [marks[label] for label in train.labels.tolist()] == train.images[:, 0, 0, 1].tolist()
     assert made.info.attributes == {} and train.aligned is None
-    assert stage.group_table(made).splitlines()[1].split()[2:4] == ["-", "-"]
+    assert group_table(made).splitlines()[1].split()[2:4] == ["-", "-"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from bigstep.cli import app
+from pipeline.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]

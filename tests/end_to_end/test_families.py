@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from bigstep.records import Architecture, Contract, InputSpec, Quantisation
-from bigstep.sealed import write_json
-from bigstep.trained import Recipe
+from bigstep.records.architecture import Architecture, InputSpec
+from bigstep.records.compact import Quantisation
+from bigstep.records.exported import Contract
+from bigstep.records.sealed import write_json
+from bigstep.records.trained import Recipe
 from compress.prune import prune, scaled_widths
 from export import graph
 from serve.predictor import Predictor
-from train import networks, step
+from train import step
+from train.networks.build import build, describe, load_weights, normalise, save_weights
+from train.networks.predict import one_thread, predict
 
 SIDE_PX = 8
 SPEC = InputSpec(height_px=SIDE_PX, width_px=SIDE_PX)
@@ -41,18 +45,18 @@ def bright(n):
 
 
 def logits_of(model, pixels, architecture):
-    with step.one_thread():
-        return step.predict(model, networks.normalise(pixels, architecture)).numpy()
+    with one_thread():
+        return predict(model, normalise(pixels, architecture)).numpy()
 
 
 @cache
 def fit(family):
     whole = Architecture(family=family, widths={}, classes=3, input=SPEC, mean=(0.5,) * 3, std=(0.3,) * 3, blocks=1)
-    whole = networks.describe(whole)
+    whole = describe(whole)
     architecture = whole.model_copy(update={"widths": scaled_widths(whole, 0.125)})
     pixels, labels = bright(33)  # 4 batches of 8, and one image more
-    run = step.start(networks.build(architecture, seed=1), RECIPE)
-    x_NCHW = networks.normalise(pixels, architecture)
+    run = step.start(build(architecture, seed=1), RECIPE)
+    x_NCHW = normalise(pixels, architecture)
     step.fit(run, x_NCHW, torch.from_numpy(labels), step.Plan(RECIPE, 8, 0.01, 24, 0))
     return Fitted(architecture, run.model.eval(), pixels, logits_of(run.model, pixels, architecture))
 
@@ -66,13 +70,13 @@ RELOAD = """
 import sys
 from pathlib import Path
 import numpy as np
-from bigstep.records import Architecture
-from train import networks, step
+from bigstep.records.architecture import Architecture
+from train.networks import build, predict
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     architecture = Architecture.model_validate_json((folder / "architecture.json").read_bytes())
-    with step.one_thread():
-        model = networks.load_weights(architecture, folder / "w.safetensors")
-        logits = step.predict(model, networks.normalise(np.load(folder / "pixels.npy"), architecture))
+    with predict.one_thread():
+        model = build.load_weights(architecture, folder / "w.safetensors")
+        logits = predict.predict(model, build.normalise(np.load(folder / "pixels.npy"), architecture))
     assert logits.numpy().tobytes() == np.load(folder / "logits.npy").tobytes(), folder.name
     print(folder.name)
 """
@@ -83,7 +87,7 @@ def test_a_fresh_process_builds_every_family_again_to_equal_bits(tmp_path):
         folder, fitted = tmp_path / family, fit(family)
         folder.mkdir()
         write_json(folder / "architecture.json", fitted.architecture.model_dump(mode="json"))
-        networks.save_weights(fitted.model, folder / "w.safetensors")
+        save_weights(fitted.model, folder / "w.safetensors")
         np.save(folder / "pixels.npy", fitted.pixels)
         np.save(folder / "logits.npy", fitted.logits)
     done = subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], capture_output=True, text=True, timeout=120)
@@ -91,7 +95,7 @@ def test_a_fresh_process_builds_every_family_again_to_equal_bits(tmp_path):
 
 
 def test_one_seed_gives_one_network_and_its_logits_depend_on_the_image(fitted):
-    first, again = (networks.build(fitted.architecture, seed=3).state_dict() for _ in range(2))
+    first, again = (build(fitted.architecture, seed=3).state_dict() for _ in range(2))
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     assert np.isfinite(fitted.logits).all() and fitted.logits.std(axis=0).min() > 0
 
@@ -103,8 +107,8 @@ def test_a_smaller_network_is_written_as_it_computes(fitted, tmp_path):
     counts = [sum(p.numel() for p in model.parameters()) for model in (smaller, fitted.model)]
     assert counts[0] < counts[1]
     expected = logits_of(smaller, fitted.pixels, architecture)
-    networks.save_weights(smaller, tmp_path / "w.safetensors")
-    rebuilt = networks.load_weights(architecture, tmp_path / "w.safetensors")
+    save_weights(smaller, tmp_path / "w.safetensors")
+    rebuilt = load_weights(architecture, tmp_path / "w.safetensors")
     assert logits_of(rebuilt, fitted.pixels, architecture).tobytes() == expected.tobytes()
     if architecture.family not in WRITTEN:
         return

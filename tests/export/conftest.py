@@ -10,10 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from bigstep.records import Architecture, Contract, Images, Quantisation
-from bigstep.trained import Recipe
+from bigstep.records.architecture import Architecture
+from bigstep.records.compact import Quantisation
+from bigstep.records.exported import Contract
+from bigstep.records.images import Images
+from bigstep.records.trained import Recipe
 from export import graph
-from train import networks, step
+from train import step
+from train.networks.build import build, normalise
 
 
 class Written(NamedTuple):
@@ -32,8 +36,8 @@ def written(request: pytest.FixtureRequest, rows: Images, tmp_path_factory: pyte
     architecture: Architecture = request.getfixturevalue(request.param)
     split = rows.split("train")
     recipe = Recipe(optimizer="adam", rate=0.03)
-    run = step.start(networks.build(architecture), recipe)
-    x_NCHW = networks.normalise(split.images, architecture)
+    run = step.start(build(architecture), recipe)
+    x_NCHW = normalise(split.images, architecture)
     step.fit(run, x_NCHW, torch.from_numpy(np.array(split.labels)), step.Plan(recipe, 16, 0.05, 240, 0))
     contract = Contract(input=rows.info.input, labels=rows.info.labels)
     folder = tmp_path_factory.mktemp(request.param)

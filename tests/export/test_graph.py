@@ -13,11 +13,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from bigstep.errors import ExportError
-from bigstep.records import Contract, InputSpec, Quantisation
-from bigstep.sealed import sha256
+from bigstep.records.architecture import InputSpec
+from bigstep.records.compact import Quantisation
+from bigstep.records.exported import Contract
+from bigstep.records.sealed import sha256
 from export import graph
 from serve.predictor import Predictor
-from train import networks, step
+from train.networks.build import build, normalise, save_weights
+from train.networks.predict import one_thread, predict
 
 
 def pixels(n: int, channels: int = 3) -> np.ndarray:
@@ -25,8 +28,8 @@ def pixels(n: int, channels: int = 3) -> np.ndarray:
 
 
 def torch_logits(written, images):
-    with step.one_thread():
-        return step.predict(written.model, networks.normalise(images, written.architecture)).numpy()
+    with one_thread():
+        return predict(written.model, normalise(images, written.architecture)).numpy()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -41,7 +44,7 @@ def test_normalisation_is_inside_and_grey_images_work(mlp, tmp_path):
     spec = InputSpec(height_px=4, width_px=4, channels=1)
     architecture = mlp.model_copy(update={"input": spec, "mean": (0.25,), "std": (0.5,), "widths": {}})
     contract = Contract(input=spec, labels=["a", "b", "c"])
-    model = networks.build(architecture)
+    model = build(architecture)
     with torch.no_grad():
         model.head.weight.fill_(0.0)
         model.head.weight[1, 0] = 1.0
@@ -126,10 +129,12 @@ def test_calibration_does_not_depend_on_how_images_are_batched(written, rows, mo
 WRITE_AGAIN = """
 import sys
 from pathlib import Path
-from bigstep.records import Architecture, Contract, Quantisation
-from bigstep.sealed import sha256
+from bigstep.records.architecture import Architecture
+from bigstep.records.compact import Quantisation
+from bigstep.records.exported import Contract
+from bigstep.records.sealed import sha256
 from export import graph
-from train import networks
+from train.networks import build as networks
 folder = Path(sys.argv[1])
 architecture = Architecture.model_validate_json((folder / "architecture.json").read_bytes())
 contract = Contract.model_validate_json((folder / "contract.json").read_bytes())
@@ -143,7 +148,7 @@ print(sha256(folder / "a.onnx"), sha256(folder / "b.onnx"))
 
 @pytest.mark.parametrize("written", ["cnn"], indirect=True)  # the other family: every run that is taken up again
 def test_another_process_in_another_place_writes_the_same_bytes(written, tmp_path):
-    networks.save_weights(written.model, tmp_path / "w.safetensors")
+    save_weights(written.model, tmp_path / "w.safetensors")
     for name in ("architecture", "contract", "quantisation"):
         (tmp_path / f"{name}.json").write_text(getattr(written, name).model_dump_json())
     done = subprocess.run(

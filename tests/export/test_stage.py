@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from bigstep.config import ExportConfig
 from bigstep.errors import ExportError, TrainError
-from bigstep.records import Exported
-from bigstep.sealed import sha256
+from bigstep.records.exported import Exported
+from bigstep.records.sealed import sha256
 from export import stage
 from serve.predictor import Predictor
 

@@ -13,7 +13,10 @@ from anyio.from_thread import start_blocking_portal
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from bigstep.records import Bundle, BundleInfo, Check, Contract, Form, GroupScore, InputSpec, VerdictInfo
+from bigstep.records.architecture import InputSpec
+from bigstep.records.bundle import Bundle, BundleInfo
+from bigstep.records.exported import Contract, Form
+from bigstep.records.verdict import Check, GroupScore, VerdictInfo
 from serve.predictor import Predictor
 
 SPEC = InputSpec(height_px=6, width_px=4, channels=3)  # not square: a swap of height and width must show

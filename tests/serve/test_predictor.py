@@ -8,7 +8,8 @@ import onnxruntime
 import pytest
 
 from bigstep.errors import ConfigError, RecordError
-from bigstep.records import Contract, InputSpec
+from bigstep.records.architecture import InputSpec
+from bigstep.records.exported import Contract
 from serve.predictor import Predictor
 
 

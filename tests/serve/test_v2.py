@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from bigstep.records import Contract, InputSpec
+from bigstep.records.architecture import InputSpec
+from bigstep.records.exported import Contract
 from serve.app import create_app
 from serve.limits import Limits
 from serve.v2_body import LONG_BYTES, parse_infer

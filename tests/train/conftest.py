@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bigstep.trained import Recipe, Trial
+from bigstep.records.trained import Recipe, Trial
 from train.step import Plan
 
 

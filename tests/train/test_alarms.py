@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigstep.trained import Measurement
+from bigstep.records.trained import Measurement
 from train.alarms import Course, Limits, check
 
 COURSE = Course(rate=0.4, max_steps=1000, chance_loss=math.log(10))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from bigstep.trained import Recipe
+from bigstep.records.trained import Recipe
 from train import step
 from train.averaging import average, fine_tune
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError
-from bigstep.trained import Recipe
+from bigstep.records.trained import Recipe
 from train import stage, step
 
 RECIPE = Recipe(optimizer="sgd", rate=0.1)

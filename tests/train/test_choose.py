@@ -7,7 +7,7 @@ import pytest
 
 from bigstep.config import TrainConfig
 from bigstep.errors import TrainError
-from bigstep.trained import Signals
+from bigstep.records.trained import Signals
 from train import choose
 
 RULE = "{score:.3f}, of {conflicting:.3f} and {prunability:.3f}"

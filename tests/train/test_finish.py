@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from bigstep.config import TrainConfig
-from bigstep.trained import Recipe
-from train import networks, stage, step, trial
-from train.bench import Job
+from bigstep.records.trained import Recipe
+from train import stage, step, trial
 from train.finish import Finish
+from train.networks.build import build, load_weights
+from train.networks.predict import mean_loss
+from train.setup import Job
 
 SLOW = Recipe(optimizer="sgd", rate=0.002)
 
@@ -26,7 +28,7 @@ def bench(rows, tmp_path):
 
 def weights(bench, name):
     path = bench.out / "trials" / name / "weights.safetensors"
-    return nn.utils.parameters_to_vector(networks.load_weights(bench.architecture, path).parameters()).detach()
+    return nn.utils.parameters_to_vector(load_weights(bench.architecture, path).parameters()).detach()
 
 
 def test_without_a_finish_all_steps_are_made_at_the_rate():
@@ -41,7 +43,7 @@ def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
     found = trial.run_trial(place, Job("t", SLOW, 3, 48))
     x_NCHW, y_N = place.tensors("train")
     plan = step.Plan(SLOW, 16, 1e-9, 36, 3)
-    run = step.fit(step.start(networks.build(place.architecture, 3), SLOW), x_NCHW, y_N, plan)
+    run = step.fit(step.start(build(place.architecture, 3), SLOW), x_NCHW, y_N, plan)
     second = SLOW if kind == "average" else SLOW.model_copy(update={"rate": 0.0005})
     seen = []
     after = step.start(run.model, second)
@@ -52,8 +54,8 @@ def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
     assert found.steps == 48 and found.status == "unfitted" and len(seen) == 2  # two epochs of six steps
     expected = seen[-1] if kind == "fine-tune" else torch.stack(seen).mean(dim=0)
     torch.testing.assert_close(weights(place, "t"), expected)
-    model = networks.load_weights(place.architecture, place.out / "trials" / "t" / "weights.safetensors")
-    assert found.train_loss == pytest.approx(step.mean_loss(model, x_NCHW, y_N), abs=1e-6)
+    model = load_weights(place.architecture, place.out / "trials" / "t" / "weights.safetensors")
+    assert found.train_loss == pytest.approx(mean_loss(model, x_NCHW, y_N), abs=1e-6)
 
 
 def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
@@ -74,7 +76,7 @@ def test_a_run_that_fits_in_its_second_phase_stops_there(bench):
 
 def test_the_rate_never_rises_in_the_second_phase(bench):
     place = bench(finish="fine-tune", finish_rate=0.1)
-    run = step.start(networks.build(place.architecture, 0), SLOW)
+    run = step.start(build(place.architecture, 0), SLOW)
     second = place.finish.begin(run, step.Plan(SLOW, 16, 1e-9, 36, 0), 48)
     assert second.plan.recipe.rate == second.run.optimizer.param_groups[0]["lr"] == SLOW.rate
 

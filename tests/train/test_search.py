@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigstep.config import TrainConfig
-from bigstep.trained import Recipe, Trial
+from bigstep.records.trained import Recipe, Trial
 from train.search import BUDGET, Axis, Search
 
 RATES = TrainConfig().rates  # nine, 0.01 to 1

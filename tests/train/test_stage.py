@@ -13,12 +13,15 @@ import pytest
 import torch
 
 from bigstep.config import TrainConfig
-from bigstep.trained import Recipe, Trained, Trial
-from train import networks, prunability, stage, step, trial, workers
-from train.activations import last_hidden
-from train.bench import Bench, Job
-from train.label_free import loss_gini
-from train.loss_share import sample_losses
+from bigstep.records.trained import Recipe, Trained, Trial
+from train import stage, step, trial, workers
+from train.measure import prunability
+from train.measure.activations import last_hidden
+from train.measure.label_free import loss_gini
+from train.measure.loss_share import sample_losses
+from train.networks.build import load_weights, normalise
+from train.networks.predict import predict
+from train.setup import Bench, Job
 
 CONFIG = TrainConfig(
     widths=(8,),
@@ -100,9 +103,9 @@ def test_a_trial_reports_what_its_files_say(trained, rows):
     assert found.biased_accuracy == pytest.approx(correct.mean())
     curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_unbiased_accuracy"]
     assert found.prunability == pytest.approx(prunability.area(curve)) and curve[0][1] == found.unbiased
-    model = networks.load_weights(trained.info.architecture, trained.weights(found.name))
+    model = load_weights(trained.info.architecture, trained.weights(found.name))
     validation = rows.split("validation")
-    logits = step.predict(model, networks.normalise(validation.images, trained.info.architecture))
+    logits = predict(model, normalise(validation.images, trained.info.architecture))
     correct = logits.argmax(dim=1).numpy() == validation.labels
     assert found.conflicting == pytest.approx(correct[~validation.aligned].mean())
     assert found.aligned == pytest.approx(correct[validation.aligned].mean())
@@ -145,8 +148,8 @@ def test_signals_are_what_the_files_say(blind, rows):
     assert found.signals.concentration == pytest.approx(loss_gini(losses))
     curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_training_accuracy"]
     assert found.signals.prunability == found.prunability == pytest.approx(prunability.area(curve))
-    model = networks.load_weights(trained.info.architecture, trained.weights(found.name))
-    z_ND = last_hidden(model, networks.normalise(split.images, trained.info.architecture))
+    model = load_weights(trained.info.architecture, trained.weights(found.name))
+    z_ND = last_hidden(model, normalise(split.images, trained.info.architecture))
     assert found.signals.sparsity == pytest.approx(float((z_ND == 0).float().mean()))
 
 
@@ -239,7 +242,7 @@ def test_the_architecture_describes_the_training_pixels(trained, rows):
 
 
 def test_a_convolutional_network_is_described_by_channels(rows):
-    architecture = stage.describe(CONFIG.model_copy(update={"network": "cnn", "widths": (4, 8)}), rows)
+    architecture = stage.architecture_of(CONFIG.model_copy(update={"network": "cnn", "widths": (4, 8)}), rows)
     assert architecture.family == "cnn" and architecture.widths == {"conv1": 4, "conv2": 8}
 
 
@@ -333,4 +336,4 @@ def test_a_trial_on_the_gpu_resembles_the_one_on_the_cpu(trained, rows, tmp_path
     assert (on_gpu.status, on_gpu.steps) == (found.status, found.steps)
     assert on_gpu.train_loss == pytest.approx(found.train_loss, rel=0.02)
     assert on_gpu.conflicting == pytest.approx(found.conflicting, abs=0.1)
-    assert networks.load_weights(bench.architecture, tmp_path / "trials" / found.name / "weights.safetensors")
+    assert load_weights(bench.architecture, tmp_path / "trials" / found.name / "weights.safetensors")

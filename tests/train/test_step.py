@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from bigstep.trained import Recipe
-from train import networks, step
+from bigstep.records.trained import Recipe
+from train import step
+from train.networks.build import build, normalise
+from train.networks.predict import mean_loss, one_thread, predict
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_a_run_stops_when_the_whole_training_set_is_fitted(points):
     recipe = Recipe(optimizer="sgd", rate=0.5)
     run = step.fit(step.start(linear(), recipe), *points, plan(recipe, stop_loss=0.1, max_steps=5000))
     assert run.status == "fitted" and run.steps < 200
-    assert run.train_loss == pytest.approx(step.mean_loss(run.model, *points), abs=1e-7)
+    assert run.train_loss == pytest.approx(mean_loss(run.model, *points), abs=1e-7)
     assert run.train_loss <= 0.1
     assert [steps for steps, _ in run.curve] == [6 * (i + 1) for i in range(run.epoch)]
 
@@ -116,9 +118,9 @@ def test_a_run_out_of_steps_is_unfitted_and_spends_them_all(points, budget):
 @pytest.mark.parametrize("rate", [1e4, 1e30])
 def test_a_huge_rate_diverges(rows, mlp, rate):
     split = rows.split("train")
-    x_NCHW, y_N = networks.normalise(split.images, mlp), torch.from_numpy(np.array(split.labels))
+    x_NCHW, y_N = normalise(split.images, mlp), torch.from_numpy(np.array(split.labels))
     recipe = Recipe(optimizer="sgd", rate=rate)
-    run = step.fit(step.start(networks.build(mlp), recipe), x_NCHW, y_N, plan(recipe, stop_loss=0.01, max_steps=600))
+    run = step.fit(step.start(build(mlp), recipe), x_NCHW, y_N, plan(recipe, stop_loss=0.01, max_steps=600))
     assert run.status in ("diverged", "collapsed") and run.steps < 600
     linear_run = step.fit(step.start(linear(), recipe), torch.rand(60, 3), torch.arange(60) % 3, plan(recipe))
     assert linear_run.status == "diverged"
@@ -208,16 +210,16 @@ def test_a_resumed_run_remembers_that_it_was_about_to_collapse(points, tmp_path)
 
 def test_predictions_do_not_depend_on_the_batch_and_keep_the_mode(points):
     model = nn.Sequential(linear(), nn.Dropout(0.5)).train()
-    whole, parts = step.predict(model, points[0]), step.predict(model, points[0], batch=7)
+    whole, parts = predict(model, points[0]), predict(model, points[0], batch=7)
     torch.testing.assert_close(whole, parts)
-    assert torch.equal(whole, step.predict(model, points[0])) and model.training
+    assert torch.equal(whole, predict(model, points[0])) and model.training
 
 
 def test_one_thread_is_given_back_even_after_an_error():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with contextlib.suppress(KeyError), step.one_thread():
+        with contextlib.suppress(KeyError), one_thread():
             assert torch.get_num_threads() == 1
             raise KeyError
         assert torch.get_num_threads() == 2

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from bigstep.config import TrainConfig
-from bigstep.trained import Recipe
+from bigstep.records.trained import Recipe
 from train import stage, workers
-from train.bench import Bench, Job
+from train.setup import Bench, Job
 from train.trial import run_trial
 
 
 @pytest.fixture
 def bench(rows, tmp_path):
-    return Bench(rows, stage.describe(TrainConfig(widths=(4,)), rows), 16, 0.2, "cpu", tmp_path)
+    return Bench(rows, stage.architecture_of(TrainConfig(widths=(4,)), rows), 16, 0.2, "cpu", tmp_path)
 
 
 def job(seed: int) -> Job:

@@ -16,25 +16,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bigstep.records import (
-    Architecture,
-    Candidate,
-    Compact,
-    CompactInfo,
-    CompactModel,
-    Contract,
-    Exported,
-    ExportedInfo,
-    Form,
-    GroupDrop,
-    Images,
-    ImagesInfo,
-    InputSpec,
-    Quantisation,
-    Rung,
-)
-from bigstep.sealed import sha256
-from bigstep.trained import Baseline, RatePoint, Recipe, Trained, TrainedInfo, Trial
+from bigstep.records.architecture import Architecture, InputSpec
+from bigstep.records.compact import Candidate, Compact, CompactInfo, CompactModel, GroupDrop, Quantisation
+from bigstep.records.exported import Contract, Exported, ExportedInfo, Form, Rung
+from bigstep.records.images import Images, ImagesInfo
+from bigstep.records.sealed import sha256
+from bigstep.records.trained import Baseline, RatePoint, Recipe, Trained, TrainedInfo, Trial
 
 SOURCES = 120
 LABELS = ["cat", "dog", "emu"]

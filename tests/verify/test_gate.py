@@ -7,10 +7,11 @@ import pytest
 
 from bigstep.config import VerifyConfig
 from bigstep.errors import RecordError
-from bigstep.records import Check, Exported, Rung
+from bigstep.records.exported import Exported, Rung
+from bigstep.records.verdict import Check
+from bigstep.scores import Evidence, Outputs
 from serve.predictor import Predictor
 from verify import gate
-from verify.scores import Evidence, Outputs
 
 CONFIG = VerifyConfig()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bigstep.config import VerifyConfig
+from bigstep.scores import Evidence, Outputs, flips, group_names, score
 from serve.predictor import Predictor
-from verify.scores import Evidence, Outputs, flips, group_names, score
 
 CONFIDENCE = 0.95
 

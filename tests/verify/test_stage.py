@@ -12,7 +12,8 @@ import pytest
 
 from bigstep.config import VerifyConfig
 from bigstep.errors import RecordError
-from bigstep.records import Check, Contract, Exported, Verdict
+from bigstep.records.exported import Contract, Exported
+from bigstep.records.verdict import Check, Verdict
 from serve.predictor import Predictor
 from verify import stage
 

@@ -1,0 +1,95 @@
+"""Make a biased test split unbiased by leaving images out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigstep.errors import DataError
+from data.files.built import Built, Part
+
+STREAM = 2  # with the seed of the configuration it gives a generator that no builder has used
+MOST_NAMED = 5
+
+
+def rebalance(built: Built, seed: int) -> Built:
+    """Return the data set with a test split of equally many images in every cell of label and all bias attributes.
+
+    Every cell keeps as many images, chosen from the seed, as the smallest cell that has any; their order and ids stay.
+    With several attributes, cells of their crossing may be empty: a finding names them. A second finding counts the
+    images left out.
+
+    Args:
+        seed: of the configuration of the data.
+
+    Raises:
+        DataError: there is no attribute, or no test image has some label together with some value of an attribute:
+            no choice of images makes the two independent.
+    """
+    test = built.parts["test"]
+    _check(built, test)
+    cells, cell_N, counts = np.unique(
+        np.column_stack([test.labels, test.bias]), axis=0, return_inverse=True, return_counts=True
+    )
+    rng = np.random.default_rng((seed, STREAM))
+    size = int(counts.min())
+    kept = [rng.permutation(np.flatnonzero(cell_N.ravel() == cell))[:size] for cell in range(len(cells))]
+    index = np.sort(np.concatenate(kept))
+    smaller = Part(test.images[index], *(rows[index] for rows in (test.labels, test.bias, test.ids, test.sources)))
+    return replace(
+        built,
+        parts={**built.parts, "test": smaller},
+        core=None if built.core is None else built.core[index],
+        spurious=None if built.spurious is None else built.spurious[index],
+        findings=[*built.findings, *_findings(built, cells, size, len(test.labels))],
+    )
+
+
+def _check(built: Built, test: Part) -> None:
+    what = "the test split cannot be rebalanced"
+    keep = "or set data.rebalance = false"
+    if not built.attributes:
+        raise DataError(what, got="no bias attribute", expected="one or more", do=f"name columns in data.bias, {keep}")
+    empty = []
+    for column, (attribute, values) in enumerate(built.attributes.items()):
+        pairs = np.zeros((len(built.labels), len(values)), dtype=np.int64)
+        np.add.at(pairs, (test.labels, test.bias[:, column]), 1)
+        empty += [f"label={built.labels[k]},{attribute}={values[b]}" for k, b in np.argwhere(pairs == 0)]
+    if empty:
+        raise DataError(
+            what,
+            got=f"no test image with {_shortened(empty, len(empty))}",
+            expected="images of every label with every value of each bias attribute",
+            do=f"add such images, leave the attribute out of data.bias, {keep}",
+        )
+
+
+def _findings(built: Built, cells: NDArray[np.int64], size: int, before: int) -> list[str]:
+    after = size * len(cells)
+    findings = [
+        f"the test split was rebalanced: {size:,} images in each of {len(cells):,} cells of label and bias; "
+        f"{before - after:,} of {before:,} images were left out"
+    ]
+    names = [built.labels, *built.attributes.values()]
+    if count := math.prod(map(len, names)) - len(cells):  # of many attributes, most: only those named are looked for
+        there = set(map(tuple, cells.tolist()))
+        absent = (cell for cell in itertools.product(*(range(len(values)) for values in names)) if cell not in there)
+        empty = [
+            ",".join(
+                f"{key}={values[i]}" for key, values, i in zip(["label", *built.attributes], names, cell, strict=True)
+            )
+            for cell in itertools.islice(absent, MOST_NAMED)
+        ]
+        findings.append(
+            f"no test image has {_shortened(empty, count)}: the attributes are not wholly independent in the test split"
+        )
+    return findings
+
+
+def _shortened(names: list[str], count: int) -> str:
+    more = count - MOST_NAMED
+    return "; ".join(names[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")

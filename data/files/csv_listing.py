@@ -1,0 +1,171 @@
+"""A CSV file that lists images: path, label, and optionally id, split and bias attributes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigstep.errors import DataError
+from data.files.findings import Finding, quoted
+from data.files.listing import SPLITS, Listing, Row, inside, name_of
+
+DELIMITERS = ",;\t|"
+REQUIRED = ("path", "label")
+RESERVED = (*REQUIRED, "id", "split")
+SHOWN = 30  # columns in a message
+LONGEST = 100_000  # characters of a header that are looked at; Python's csv refuses longer cells
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold the cells of a CSV file by line; `lines` are the numbers of the lines, from 1, at which rows end."""
+
+    path: Path
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_table(path: Path) -> tuple[Table, list[Finding]]:
+    """Read a CSV file: UTF-8 with or without BOM; commas, semicolons, tabs or bars; any line ends; empty lines.
+
+    Returns:
+        The table without the rows that have another number of cells than the header, and a finding that lists those.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8 or not CSV, or has no columns path and label.
+    """
+    text = _text(path)
+    delimiter = _delimiter(path, text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    kept: list[list[str]] = []
+    lines: list[int] = []
+    uneven: list[str] = []
+    try:
+        header = tuple(cell.strip() for cell in next(filter(_filled, reader)))
+        for row in reader:
+            if not _filled(row):
+                continue  # a spreadsheet writes its empty rows as ;;;
+            if len(row) == len(header):
+                kept.append(row)
+                lines.append(reader.line_num)
+            else:
+                uneven.append(f"line {reader.line_num} has {len(row)}")
+    except csv.Error as error:
+        raise DataError(
+            f"{path} is not a CSV file that can be read, at line {reader.line_num}",
+            got=error,
+            do='put a cell with separators, quotes or line ends between quotes, and write " inside as ""',
+        ) from None
+    do = "quote cells that hold the separator" if uneven else ""
+    found = [Finding("error", f"lines without exactly {len(header)} cells, as the header has", uneven, do)]
+    return Table(path, header, kept, lines), found if uneven else []
+
+
+def read_listing(path: Path, attributes: Sequence[str]) -> Listing:
+    """List the images that a CSV file names, in the order of their paths.
+
+    Args:
+        attributes: the columns that hold bias attributes.
+
+    Raises:
+        DataError: as `read_table`. Everything else that is wrong is in the findings.
+    """
+    table, found = read_table(path)
+    present = tuple(name for name in attributes if name in table.header and name not in RESERVED)
+    found += _column_findings(table, attributes)
+    rows, problems = _rows(table, present)
+    kept, more = inside(path.parent.resolve(), rows)
+    kept.sort(key=lambda row: (row.path, row.label, row.id))
+    return Listing(path.parent.resolve(), f"CSV file {path}", present, kept, [*found, *problems, *more], table=path)
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path} is not in UTF-8", got="UTF-16", do="save it as CSV in UTF-8")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path} is not in UTF-8",
+            got=f"byte {content[error.start]:#x} in line {line}",
+            do="save it as CSV in UTF-8",
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", got=error.strerror) from error
+
+
+def _filled(row: Sequence[str]) -> bool:
+    return any(cell.strip() for cell in row)
+
+
+def _delimiter(path: Path, text: str) -> str:
+    """Return the separator at which the header falls into columns that include path and label."""
+    first = next((line for line in io.StringIO(text, newline=None) if line.strip(DELIMITERS + "\n ")), "")
+    columns = {d: [cell.strip() for cell in next(_cells(first, d))] for d in DELIMITERS}
+    for delimiter, names in columns.items():
+        if set(REQUIRED) <= set(names):
+            return delimiter
+    found = max(columns.values(), key=len)[:SHOWN]
+    raise DataError(
+        f"{path} has no columns path and label",
+        got=", ".join(map(quoted, found)) if first else "an empty file",
+        expected="a first line with path and label, optionally id, split and bias attributes",
+        do="rename the columns; or, to use class folders, move the file out of them",
+    )
+
+
+def _cells(line: str, delimiter: str) -> Iterator[list[str]]:
+    return csv.reader([line[:LONGEST]], delimiter=delimiter, skipinitialspace=True)
+
+
+def _column_findings(table: Table, attributes: Sequence[str]) -> Iterator[Finding]:
+    absent = [name for name in attributes if name not in table.header]
+    if absent:
+        there = ", ".join(quoted(name) for name in table.header if name not in RESERVED) or "none"
+        yield Finding("error", "columns of data.bias that are absent", absent, f"columns that could be one: {there}")
+    taken = [name for name in attributes if name in RESERVED]
+    if taken:
+        yield Finding("error", "columns of data.bias that mean something else", taken, "remove them from data.bias")
+    counts = Counter([*attributes])
+    if twice := [name for name, n in counts.items() if n > 1]:
+        yield Finding("error", "columns named twice in data.bias", twice, "name them once")
+    used = {*RESERVED, *attributes}
+    if twice := [name for name, n in Counter(table.header).items() if n > 1 and name in used]:
+        yield Finding("error", "columns that occur twice", twice, "rename or remove one of each")
+
+
+def _rows(table: Table, attributes: tuple[str, ...]) -> tuple[list[Row], list[Finding]]:
+    """Turn cells into rows, and say which lines lack something."""
+    n = len(table.rows)
+    paths = table.column("path")
+    labels = [name_of(cell) for cell in table.column("label")]
+    bias = [[name_of(cell) for cell in table.column(name)] for name in attributes]
+    ids = [cell.strip() for cell in table.column("id")] if "id" in table.header else [""] * n
+    words = [cell.strip() for cell in table.column("split")] if "split" in table.header else None
+    splits = [SPLITS.get(word.lower()) for word in words] if words else [None] * n
+    empty = {"path": paths, "label": labels, **dict(zip(attributes, bias, strict=True))}
+    empty |= {"id": ids} if "id" in table.header else {}
+    found = []
+    for name, cells in empty.items():
+        if lines := [f"line {line}" for line, cell in zip(table.lines, cells, strict=True) if not cell]:
+            found.append(Finding("error", f"lines without a {name}", lines, "fill it in, or remove the lines"))
+    if words and (wrong := sorted({word for word, split in zip(words, splits, strict=True) if not split})):
+        do = "use train, validation and test (or 0, 1, 2)"
+        found.append(Finding("error", "values of the column split that are unknown", wrong, do))
+    if twice := [name for name, count in Counter(ids).items() if name and count > 1]:
+        found.append(Finding("error", "ids that occur more than once", twice, "remove the lines, or the column id"))
+    each = zip(paths, labels, splits, zip(*bias, strict=True) if bias else [()] * n, ids, strict=True)
+    known = (Row(*cells) for cells in each if cells[0] and cells[1] and all(cells[3]))
+    return [row for row in known if row.split or not words], found

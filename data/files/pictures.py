@@ -1,0 +1,67 @@
+"""One image file of unknown origin: its pixels, its hash and what was converted, or why it cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bigstep.decode import open_image, to_pixels
+from bigstep.errors import DataError
+from bigstep.records.architecture import InputSpec
+
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Hold one image file: pixels uint8 (H, W, C), or the error that says why there are none.
+
+    `sha256` is that of the bytes that were decoded, all zero if they cannot be read; `traits` says what decoding
+    changed or left out.
+    """
+
+    pixels: NDArray[np.uint8] | None
+    sha256: bytes
+    traits: tuple[str, ...] = ()
+    error: DataError | None = None
+
+
+def read_picture(path: Path, spec: InputSpec) -> Picture:
+    """Read a file once and decode it as the server does; a file that cannot be used carries its error."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Picture(None, bytes(32), error=DataError("the file cannot be read", got=error.strerror))
+    sha256 = hashlib.sha256(content).digest()
+    try:
+        image = open_image(content)
+        traits = tuple(_traits(image))  # before the pixels are read, which changes what an image says of itself
+        return Picture(to_pixels(image, spec), sha256, traits)
+    except DataError as error:
+        return Picture(None, sha256, error=error)
+
+
+def _traits(image: Image.Image) -> Iterator[str]:
+    if image.mode in ("1", "L", "LA") or image.mode.startswith("I;16"):
+        yield "greyscale, made RGB"
+    if image.mode in ("P", "PA"):
+        yield "palette, made RGB"
+    if image.mode == "CMYK":
+        yield "CMYK, made RGB"
+    if ";16" in str(getattr(image, "tile", "")):  # Pillow calls 16-bit RGB "RGB"; only its raw mode, RGB;16B, says more
+        yield "16 bits per channel, made 8"
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        yield "transparency, left out"
+    try:
+        if image.getexif().get(EXIF_ORIENTATION) in range(2, 9):
+            yield "turned upright as EXIF says"
+        if getattr(image, "is_animated", False):
+            yield "several frames, the first taken"
+    except Exception:  # noqa: S110 - damaged EXIF data or frames: if that matters, decoding says what is wrong
+        pass

@@ -1,0 +1,54 @@
+"""What decoding shows of image files beside their pixels: how they look when small, what was converted, what failed."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.files.lookalikes import COLUMNS, ROWS, thumbnails
+from data.files.pictures import Picture
+
+
+def summary(pictures: Sequence[Picture], pixels_nHWC: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return what was seen of consecutive files, and their pixels, as plain JSON values, which `Seen.add` takes."""
+    traits: defaultdict[str, list[int]] = defaultdict(list)
+    for place, picture in enumerate(pictures):
+        for trait in picture.traits:
+            traits[trait].append(place)
+    failed = {place: picture.error for place, picture in enumerate(pictures) if picture.error}
+    thumbs = np.delete(thumbnails(pixels_nHWC), list(failed), axis=0)
+    return {
+        "thumbs": base64.b64encode(thumbs.tobytes()).decode(),
+        "traits": traits,
+        "failures": {str(place): [error.what, str(error.got)] for place, error in failed.items()},
+    }
+
+
+class Seen:
+    """Collect what was seen of the N files of a list: thumbnails uint8 (N, 8, 9, C), and findings by row.
+
+    `failures` maps the row of a file that cannot be used to what is wrong and what was found; `traits` maps what was
+    converted to rows.
+    """
+
+    def __init__(self, num_files: int, channels: int) -> None:
+        self.thumbs_NHWC = np.zeros((num_files, ROWS, COLUMNS, channels), dtype=np.uint8)
+        self.known_N = np.zeros(num_files, dtype=np.bool_)
+        self.failures: dict[int, tuple[str, str]] = {}
+        self.traits: defaultdict[str, list[int]] = defaultdict(list)
+
+    def add(self, rows_n: NDArray[np.int64], found: Mapping[str, Any]) -> None:
+        """Note the `summary` of some files, which lie at these rows of the list."""
+        self.known_N[rows_n] = True
+        failures = {int(rows_n[int(place)]): (what, got) for place, (what, got) in found["failures"].items()}
+        self.failures |= failures
+        thumbs = np.frombuffer(base64.b64decode(found["thumbs"]), dtype=np.uint8)
+        usable = rows_n[~np.isin(rows_n, list(failures))]
+        self.thumbs_NHWC[usable] = thumbs.reshape(-1, *self.thumbs_NHWC.shape[1:])
+        for trait, places in found["traits"].items():
+            self.traits[trait] += rows_n[places].tolist()

@@ -1,0 +1,136 @@
+"""CelebA: faces of celebrities whose hair colour goes with their sex.
+
+Liu et al. 2015, arXiv:1411.7766; as a test of robustness Sagawa et al. 2020, arXiv:1911.08731. Read as released, from
+text files (the original), or from CSV files (Kaggle, group DRO, WILDS). No released split is unbiased: validation and
+test have the bias of train. Pictures of one person lie in one split, but count as independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigstep.config import DataConfig
+from bigstep.errors import DataError
+from bigstep.records.architecture import InputSpec
+from data.files.built import Built
+from data.files.released import Entries, Release, Table, differences, find, in_files, read_table
+from data.files.sources import source_folder
+
+SIZE_PX = 64  # 202,599 faces take 2.5 GB; at 224, the size of published figures, they take 30.5 GB
+TARGET, BIAS = "Blond_Hair", "Male"
+COUNTS = {  # of Blond_Hair x Male: not blond women, men, blond women, men
+    "train": (71629, 66874, 22880, 1387),
+    "validation": (8535, 8276, 2874, 182),
+    "test": (9767, 7535, 2480, 180),
+}
+PLACES = ("", "celeba/", "data/", "celebA/data/", "celebA_v1.0/")
+ATTRIBUTES = ("list_attr_celeba.csv", "list_attr_celeba.txt", "Anno/list_attr_celeba.txt")
+PARTITION = ("list_eval_partition.csv", "list_eval_partition.txt", "Eval/list_eval_partition.txt")
+PARTITION_COLUMNS = ["image_id", "partition"]
+PICTURES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
+DO = (
+    "get img_align_celeba.zip (1.4 GB, md5 00d2c5bc6d35e252742224ab0c1e8fcb), list_attr_celeba.txt (md5 "
+    "75e246fa4810816ffd6ee81facbd244c) and list_eval_partition.txt (md5 d32c9cbf5e040fd4025c592c306e6668) from "
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, and unpack them there"
+)
+
+
+def files(config: DataConfig) -> list[Path]:
+    """Return both tables and every image; a DataError names what is missing."""
+    return release(config).files()
+
+
+def build(config: DataConfig, work: Path | None = None) -> Built:
+    """Read CelebA as released, with 5 % of train, drawn evenly from its groups, as `validation_biased`.
+
+    `data.variant` names the attribute to learn, Blond_Hair by default; `data.bias` those that bias it, Male by default.
+    """
+    found = release(config)
+    target, biases = _columns(config)
+    size_px = config.size_px or SIZE_PX
+    spec = InputSpec(height_px=size_px, width_px=size_px, fit=config.fit)
+    findings = ["validation and test are as released: neither is unbiased"]
+    for name, entries in found.splits().items():
+        if (target, biases) == (TARGET, (BIAS,)):
+            counts = np.bincount(_groups(entries), minlength=4)
+            findings += differences(name, counts, COUNTS[name], f"images per {TARGET} x {BIAS}")
+    return Built(
+        name="CelebA",
+        labels=[f"not {target}", target],
+        attributes={name: ["no", "yes"] for name in biases},
+        input=spec,
+        parts=in_files(found.root, found.carved(_groups(found.train), config.seed), spec, work),
+        findings=findings,
+    )
+
+
+def release(config: DataConfig) -> Release:
+    """Read the two tables of the release, in the order of the pictures' numbers.
+
+    Raises:
+        DataError: one is missing or has a wrong value, or they do not list the same pictures.
+    """
+    root, (target, biases) = source_folder(config), _columns(config)
+    table = _attributes(find(root, _anywhere(ATTRIBUTES), DO), [target, *biases])
+    partition = _partition(find(root, _anywhere(PARTITION), DO))
+    pictures = find(root, _anywhere(PICTURES), DO)
+    names = table.columns["image_id"]
+    ids = table.numbers("image_id", (name.removesuffix(".jpg") for name in names))
+    split_of = dict(
+        zip(partition.columns["image_id"], partition.codes("partition", {"0": 0, "1": 1, "2": 2}), strict=True)
+    )
+    if (unlisted := set(names) ^ set(split_of)) or len(split_of) < len(partition.columns["image_id"]):
+        got = f"{len(unlisted):,} pictures are in one only, {min(unlisted)} first" if unlisted else "a picture twice"
+        raise DataError(f"{partition.file} does not fit {table.file}", got=got, expected="the same pictures", do=DO)
+    flags = {"-1": 0, "1": 1}
+    bias = np.stack([table.codes(name, flags) for name in biases], axis=1)
+    entries = Entries(names, table.codes(target, flags), bias, ids)
+    order = np.argsort(ids)
+    splits = np.array([split_of[name] for name in names])[order]
+    train, validation, test = (entries.take(order[splits == code]) for code in range(3))
+    return Release(pictures, [table.file, partition.file], train, validation, test)
+
+
+def _columns(config: DataConfig) -> tuple[str, tuple[str, ...]]:
+    return config.variant or TARGET, config.bias or (BIAS,)
+
+
+def _anywhere(names: tuple[str, ...]) -> list[str]:
+    return [place + name for place in PLACES for name in names]
+
+
+def _attributes(file: Path, wanted: list[str]) -> Table:
+    """Read the table of attributes; the text form has the number of pictures in line 1, and no name for the first."""
+    if file.suffix == ".csv":
+        return read_table(file, ["image_id", *wanted])
+    return read_table(file, ["image_id", *wanted], _attribute_rows, first_line=3)
+
+
+def _attribute_rows(lines: TextIO) -> Iterator[list[str]]:
+    next(lines, "")
+    yield ["image_id", *next(lines, "").split()]
+    yield from (line.split() for line in lines)
+
+
+def _partition(file: Path) -> Table:
+    """Read which split each picture belongs to; the text form has no header."""
+    if file.suffix == ".csv":
+        return read_table(file, PARTITION_COLUMNS)
+    return read_table(file, PARTITION_COLUMNS, _partition_rows, first_line=1)
+
+
+def _partition_rows(lines: TextIO) -> Iterator[list[str]]:
+    yield PARTITION_COLUMNS
+    yield from (line.split() for line in lines)
+
+
+def _groups(entries: Entries) -> NDArray[np.int64]:
+    groups = entries.labels
+    for values in entries.bias.T:
+        groups = 2 * groups + values
+    return groups

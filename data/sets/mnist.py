@@ -1,0 +1,168 @@
+"""MNIST from its four idx files, plain or gzipped; torchvision downloads them where they are missing.
+
+Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits"; idx is a big-endian magic number, the
+sizes, and the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import logging
+import math
+import socket
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigstep import vision
+from bigstep.errors import DataError
+from data.bias.milestones import hold_out
+
+log = logging.getLogger("bigstep.data")
+SIZE_PX = 28
+IMAGES, LABELS = 0x0803, 0x0801  # unsigned bytes in three dimensions, and in one
+PLACES = (".", "MNIST/raw", "mnist/MNIST/raw")  # torchvision's layout, and the same in a folder of several sets
+FILES = {  # the MD5 of each file, unpacked
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+HELD_OUT_OF = 12  # one training digit in twelve is held out: 5,000 of the 60,000
+TIMEOUT_S = 20.0  # torchvision sets none: behind a firewall that drops packets a download would wait for minutes
+
+
+class Digits(NamedTuple):
+    """Hold digits in the order of their file: uint8 (N, 28, 28), 255 is ink, and int64 labels (N,) in 0..9."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Mnist(NamedTuple):
+    """Hold both files of digits (60,000 and 10,000), and what is worth knowing about the files."""
+
+    train: Digits
+    test: Digits
+    findings: list[str]
+
+
+def read(folder: Path) -> Mnist:
+    """Read MNIST from a folder, or from MNIST/raw or mnist/MNIST/raw in it; download what is missing.
+
+    Other files in the same format and size (Fashion-MNIST, a subset) are read too, and named in the findings.
+
+    Raises:
+        DataError: a file is missing and cannot be downloaded, or is no idx file of 28x28 digits with labels 0 to 9.
+    """
+    paths = files(folder)
+    contents = [_bytes(path) for path in paths]
+    findings = []
+    for content, (name, md5) in zip(contents, FILES.items(), strict=True):
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != md5:
+            findings.append(f"{name} is not MNIST as published: its MD5 is {found}, that of MNIST is {md5}")
+    return Mnist(_digits(paths[:2], contents[:2]), _digits(paths[2:], contents[2:]), findings)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the paths of the four files, in the order of `FILES`; download what is missing.
+
+    Raises:
+        DataError: a file is missing and cannot be downloaded.
+    """
+    if _missing(_place(folder)):
+        _download(folder)
+    place = _place(folder)
+    return [_file(place, name) for name in FILES]
+
+
+def held_out(train: Digits, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Choose the training digits that become validation, stratified by label: bool (N,), 5,000 of the 60,000."""
+    return hold_out(train.labels, round(len(train.labels) / HELD_OUT_OF), rng)
+
+
+def parse(content: bytes, magic: int, name: str) -> NDArray[np.uint8]:
+    """Return the array of an idx file of unsigned bytes, whose number of dimensions is the magic number's last byte.
+
+    Raises:
+        DataError: another magic number, or not as many bytes as the sizes say; the message says `name`.
+    """
+    dimensions = magic & 0xFF
+    start = 4 + 4 * dimensions
+    found = int.from_bytes(content[:4], "big")
+    if len(content) < start or found != magic:
+        got = f"{len(content)} bytes that begin with {content[:4].hex() or 'nothing'}"
+        expected = f"magic number {magic:08x}, {dimensions} sizes and the bytes"
+        raise DataError(f"{name} is no idx file of MNIST", got=got, expected=expected)
+    shape = [int.from_bytes(content[4 * k : 4 * k + 4], "big") for k in range(1, dimensions + 1)]
+    size = math.prod(shape)
+    if len(content) != start + size:
+        got, expected = f"{len(content) - start:,} bytes after the header", f"{size:,}, for {shape}"
+        raise DataError(f"{name} is truncated or not MNIST", got=got, expected=expected, do="copy it again")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _digits(paths: list[Path], contents: list[bytes]) -> Digits:
+    """Return the digits of a pair of files, images and labels."""
+    images = parse(contents[0], IMAGES, str(paths[0]))
+    labels = parse(contents[1], LABELS, str(paths[1]))
+    if images.shape != (len(labels), SIZE_PX, SIZE_PX) or not len(labels):
+        got = f"images {images.shape}, {len(labels):,} labels"
+        raise DataError(f"{paths[0]} and {paths[1].name} do not hold MNIST", got=got, expected="(N, 28, 28) and N")
+    if labels.max() > 9:
+        where = f"{labels[labels > 9][0]} at place {np.argmax(labels > 9):,}"
+        raise DataError(f"{paths[1]} holds a label that is no digit", got=where, expected="0 to 9")
+    return Digits(images, labels.astype(np.int64))
+
+
+def _place(folder: Path) -> Path:
+    """Return the place that holds most of the files, the folder itself if none does."""
+    return min((folder / place for place in PLACES), key=lambda place: len(_missing(place)))
+
+
+def _missing(place: Path) -> list[str]:
+    return [name for name in FILES if not _file(place, name).is_file()]
+
+
+def _file(place: Path, name: str) -> Path:
+    """Return the path of a file, the plain one if it is there."""
+    return place / name if (place / name).is_file() else place / f"{name}.gz"
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read", got=error, do="remove it or copy it again") from error
+
+
+def _download(folder: Path) -> None:
+    """Fetch the four files with torchvision into mnist/MNIST/raw, its own layout."""
+    root = folder / "mnist"
+    log.info("downloading MNIST (11 MB) to %s", root)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_S)
+    try:
+        vision.load().datasets.MNIST(root=str(root), download=True)
+    except (ImportError, OSError, RuntimeError, http.client.HTTPException) as error:
+        raise _not_there(folder, error) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _not_there(folder: Path, reason: Exception) -> DataError:
+    place = _place(folder)
+    files = "\n".join(f"            {name}  (MD5 {md5} unpacked)" for name, md5 in FILES.items())
+    return DataError(
+        f"MNIST is not in {folder}",
+        got=f"{', '.join(_missing(place))} missing in {place}, and no download: {' '.join(str(reason).split())}",
+        expected=f"four files, plain or .gz, in one of {', '.join(str(folder / p) for p in PLACES)}\n{files}",
+        do="copy the files there, or run once with torchvision installed and a network",
+    )

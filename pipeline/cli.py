@@ -1,0 +1,340 @@
+"""The command line. A stage is imported inside its command, so that `--help` needs neither torch nor onnxruntime."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Protocol
+
+import typer
+
+from bigstep import config as configuration
+from bigstep import terminal
+from bigstep.errors import BigstepError, ConfigError
+
+app = typer.Typer(
+    name="bigstep",
+    help="Train an image classifier with large steps, make it small, prove what it does, serve it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+EXIT = {"passed": 0, "failed": 1, "undecided": 3}
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 4, 130
+OURS = {"bigstep", "data", "train", "compress", "export", "serve", "verify", "pipeline"}
+USER_ERRNOS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
+
+Source = Annotated[str, typer.Argument(metavar="CONFIG", help="a TOML file, or a preset: digits, tiny")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one setting")]
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="where records and reports go [runs/<name>]")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where the model runs; the gate judged it on a CPU")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
+
+
+@app.command()
+def init(
+    images: Annotated[Path | None, typer.Argument(metavar="[PATH]", help="your images: a CSV file or a folder")] = None,
+    data: Annotated[str, typer.Option(help="the data set; folder looks at your own images and infers the rest")] = "",
+    preset: Annotated[str, typer.Option(help="the preset to start from: digits, tiny")] = "digits",
+    output: Annotated[Path, typer.Option(help="the file to write")] = Path("bigstep.toml"),
+) -> None:
+    """Write a commented configuration, and say what was inferred from your images."""
+    if preset not in configuration.PRESETS:
+        raise ConfigError("no such preset", got=preset, expected=", ".join(configuration.PRESETS))
+    if data == "folder" and images is None:
+        raise ConfigError("--data folder wants the path of your images", do="bigstep init --data folder PATH")
+    if data != "folder" and images is not None:
+        do = f"bigstep init --data folder {shlex.quote(str(images))}, or --output to name the file to write"
+        raise ConfigError("a path of images goes with --data folder", got=images, do=do)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("._-") or preset
+    settings = [f"name={json.dumps(name)}"] + ([f"data.kind={json.dumps(data)}"] if data else [])
+    if images is not None:
+        settings += _inferred(images)
+    _write_new(output, configuration.to_toml(configuration.load(preset, settings)))
+    typer.echo(f"wrote {output}; next: bigstep run {shlex.quote(str(output))}")
+
+
+def _inferred(images: Path) -> list[str]:
+    """Look at somebody's images, say what was inferred, and return the settings that follow."""
+    from data.inspect_folder import infer
+
+    settings, says = infer(images)
+    for sentence in says:
+        typer.echo(f"- {sentence}")
+    return [
+        f"{section}.{key}={json.dumps(value)}" for section, values in settings.items() for key, value in values.items()
+    ]
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already", do="name another with --output, or remove it first") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path} cannot be written", got="no such folder", do=f"mkdir -p {path.parent}") from None
+
+
+@app.command()
+def run(
+    source: Source = "bigstep.toml",
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    run_dir: RunDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and write nothing")] = False,
+    check: Annotated[bool, typer.Option("--check", help="read large files of records again, every byte")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run all stages, and exit with the verdict: 0 passed, 1 failed, 3 cannot tell."""
+    if check:
+        from pipeline.store import Store
+
+        Store(_place(source, overrides, run_dir)[1]).forget_checks()
+    _run(source, overrides, run_dir, "verify", dry_run=dry_run, as_json=as_json)
+
+
+def _add_stage_command(stage: str, text: str) -> None:
+    def command(
+        source: Source,
+        overrides: Overrides = [],  # noqa: B006 - typer copies it
+        run_dir: RunDir = None,
+        as_json: Json = False,
+    ) -> None:
+        _run(source, overrides, run_dir, stage, dry_run=False, as_json=as_json)
+
+    app.command(stage, help=text)(command)
+
+
+for _stage, _text in {
+    "data": "Build the images.",
+    "train": "Build the images and train over the grid of learning rates.",
+    "compress": "Run all stages up to compression.",
+    "export": "Run all stages up to the ONNX files.",
+    "verify": "Run all stages; the same as run.",
+}.items():
+    _add_stage_command(_stage, _text)
+
+
+@app.command("lr-map")
+def lr_map(
+    source: Source,
+    checkpoints: Annotated[
+        list[Path],
+        typer.Option("--checkpoints", help="networks you trained: a folder, a file like 0.1-s0.safetensors, or a CSV"),
+    ] = [],  # noqa: B006 - typer copies it
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    run_dir: RunDir = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the learning-rate map: the whole grid with every seed, its thresholds, and all that moves with the rate."""
+    from pipeline import checkpoints as given
+    from pipeline import progress
+    from pipeline import run as pipeline
+    from verify.report import map_console
+
+    config, folder = _place(source, overrides, run_dir)
+    found = given.find(checkpoints)
+    with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
+        record = pipeline.draw_map(config, folder, found)
+    _report(map_console.MapSummary(record, folder), as_json=as_json)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a bundle folder, like runs/digits/bundle")],
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
+    threads: Annotated[int | None, typer.Option(help="threads of one call of the model [1]")] = None,
+    max_batch_images: Annotated[int | None, typer.Option(help="most images in one call of the model [32]")] = None,
+    max_images: Annotated[int | None, typer.Option(help="most images in one request [256]")] = None,
+    max_queue_images: Annotated[int | None, typer.Option(help="most images waiting; more get 503 [1024]")] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="largest request body [16 MiB]")] = None,
+    max_held_bytes: Annotated[int | None, typer.Option(help="all unanswered bodies together [256 MiB]")] = None,
+    request_timeout_s: Annotated[float | None, typer.Option(help="time for one answer, seconds [30]")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Serve a bundle over HTTP; refuses bytes without a passing verdict."""
+    given = {name: value for name, value in locals().items() if name not in ("bundle", "host", "port", "device")}
+    from serve.app import serve as serve_bundle
+    from serve.limits import Limits
+
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    serve_bundle(bundle, host=host, port=port, limits=limits, device=device)
+
+
+@app.command()
+def bench(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a bundle folder, like runs/digits/bundle")],
+    threads: Annotated[int, typer.Option(help="threads of one call of the model")] = 1,
+    device: Device = "cpu",
+    max_batch: Annotated[int, typer.Option(help="largest batch to try")] = 64,
+    seconds: Annotated[float, typer.Option(help="time for all measurements together")] = 20.0,
+    max_p99_ms: Annotated[float | None, typer.Option(help="budget: 99th percentile at batch 1, milliseconds")] = None,
+    min_images_per_s: Annotated[float | None, typer.Option(help="budget: images per second, best batch")] = None,
+    raw: Annotated[Path | None, typer.Option(help="write every single time to this JSON file")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast a bundle's models are on this machine; budgets decide the exit code as the gate does."""
+    given = {name: value for name, value in locals().items() if name not in ("bundle", "as_json")}
+    from pipeline import bench, progress
+
+    options = bench.BenchOptions(**given)
+    with progress.shown():
+        timings = bench.run(bundle, options)
+    _report(timings, as_json=as_json)
+    timings.write_raw()  # last: a full disk must not take the report with it
+    sys.exit(EXIT[timings.outcome])
+
+
+@app.command()
+def watch(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="a run folder, or the log.jsonl of one trial")],
+    once: Annotated[bool, typer.Option("--once", help="show the present state and end")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print each measurement as a line of JSON")] = False,
+) -> None:
+    """Follow a training: losses, errors that follow the bias, sharpness, norm, alarms; ends when the run does."""
+    from pipeline.follow import follow as watching
+
+    watching.watch(source, once=once, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine is, what really works on it, and what each stage will use; exit 2 if it cannot serve."""
+    from pipeline.doctor.examine import examine
+    from pipeline.run import STAGES
+
+    diagnosis = examine({stage.name: stage.packages for stage in STAGES})
+    _report(diagnosis, as_json=as_json)
+    sys.exit(0 if diagnosis.healthy else USER_ERROR)
+
+
+@app.command()
+def gc(
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN_DIR]...", help="[every folder in runs]")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="remove it; without this, only say what would go")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove from run folders what neither the bundle nor the last configuration needs."""
+    from pipeline import gc
+
+    named = folders or sorted(path.parent for path in Path("runs").glob("*/config.toml"))
+    for folder in named:
+        gc.check(folder)  # all of them, before anything is removed from one
+    found = [leftover for folder in named for leftover in (gc.remove if delete else gc.find)(folder)]
+    _report(gc.Sweep(found, deleted=delete), as_json=as_json)
+
+
+def main() -> NoReturn:
+    """Run the command line and turn what goes wrong into one message and an exit code.
+
+    Only the gate exits with 1: typer ends with 2 on a wrong command line and silently with 130 on Ctrl-C.
+    """
+    terminal.last()
+    os.environ["PYTHONSAFEPATH"] = "1"  # worker processes must not import from the working directory either
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it when it is imported
+    try:
+        app()
+    except BigstepError as error:
+        _fail(str(error), error.exit_code)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in OURS:
+            _crash()
+        _fail(f"a package cannot be loaded\n  got:      {error}\n  to do:    bigstep doctor", USER_ERROR)
+    except OSError as error:
+        if error.errno not in USER_ERRNOS:
+            _crash()
+        _fail(f"{error.filename or 'a file'} cannot be used\n  got:      {error.strerror}", USER_ERROR)
+    except Exception:
+        _crash()
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(code)
+
+
+def _crash() -> NoReturn:
+    traceback.print_exc()
+    _fail("this is a bug in bigstep; please report it with the lines above", INTERNAL_ERROR)
+
+
+def _run(
+    source: str, overrides: list[str], run_dir: Path | None, until: str, *, dry_run: bool, as_json: bool
+) -> NoReturn:
+    from pipeline import progress
+    from pipeline import run as pipeline
+    from pipeline.told import dry_run_json, dry_run_text, stage_json, stage_text
+    from verify.report import console as summary
+
+    config, folder = _place(source, overrides, run_dir)
+    if dry_run:
+        steps = pipeline.dry_run(config, folder, until)
+        _print(dry_run_json(steps) if as_json else dry_run_text(steps))
+        sys.exit(0)
+    with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
+        records = pipeline.run(config, folder, until)
+    if until != "verify":
+        _print(stage_json(records, until) if as_json else stage_text(records, until))
+        sys.exit(0)
+    outcome = summary.read(records, folder)
+    _report(outcome, as_json=as_json)
+    sys.exit(EXIT[outcome.outcome])
+
+
+def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[configuration.Config, Path]:
+    config = configuration.load(source, overrides)
+    return config, run_dir or Path("runs") / config.name
+
+
+@contextmanager
+def _told_when_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, with which CI systems and containers stop a job, end a run as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Report(Protocol):
+    """Be something that a command found out, for people and for programs."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+
+    def show(self) -> None:
+        """Print it for people."""
+
+
+def _report(found: Report, *, as_json: bool) -> None:
+    if as_json:
+        _print(found.as_json())
+    else:
+        found.show()
+
+
+def _print(value: Any) -> None:
+    typer.echo(value if isinstance(value, str) else json.dumps(value, indent=1))

@@ -1,0 +1,134 @@
+"""Where a training lies while it goes on, and what can be read of it now.
+
+Files appear, move and vanish meanwhile: what cannot be read now is read the next time. A trial works in `work/<name>/`
+and ends in `trials/<name>/`, both in `partial/train-<key>/` of the run folder, and then in `records/trained-<digest>/`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bigstep.errors import ConfigError
+from bigstep.records.sealed import WORK
+from bigstep.records.trained import LOG, Measurement, Trial, read_log
+
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Course:
+    """Hold one trial so far; `trial` is None until it has ended."""
+
+    name: str
+    measurements: list[Measurement]
+    trial: Trial | None
+
+    @property
+    def alarms(self) -> list[str]:
+        """Return the sentences of all alarms so far."""
+        return [says for measurement in self.measurements for says in measurement.alarms.values()]
+
+
+@dataclass
+class Place:
+    """Find and read what is followed: the newest training of `run`, or one `training`, or one trial in it (final)."""
+
+    run: Path | None
+    training: Path | None = None
+    only: str | None = None
+    _kept: dict[Path, tuple[tuple[int, int], Course]] = field(default_factory=dict)
+
+    def look(self) -> list[Course]:
+        """Return every trial of the training, by name; one that goes on after it had stopped is at work again."""
+        folder = self.folder()
+        if folder is None:
+            return []
+        found: dict[str, Course] = {}
+        for trial in [*_inside(folder / TRIALS), *_inside(folder / WORK)]:
+            if self.only in (None, trial.name):
+                found[trial.name] = self._read(trial, ended=trial.parent.name != WORK)
+        return [found[name] for name in sorted(found)]
+
+    def folder(self) -> Path | None:
+        """Return the folder of the training, None if there is none yet."""
+        if self.training and self.training.is_dir():
+            return self.training
+        if self.run is None:
+            return None
+        found = [*self.run.glob("partial/train-*"), *self.run.glob("records/trained-*")]
+        return max(found, key=_touched_ns, default=None)
+
+    def _read(self, folder: Path, *, ended: bool) -> Course:
+        """Read one trial again if its log has grown or it has ended since."""
+        log, report = folder / LOG, folder / "trial.json"
+        stamp = (_size(log), _size(report))
+        if folder not in self._kept or self._kept[folder][0] != stamp:
+            trial = None
+            with suppress(OSError, ValidationError):
+                trial = Trial.model_validate_json(report.read_bytes()) if ended else None
+            self._kept[folder] = stamp, Course(folder.name, read_log(log), trial)
+        return self._kept[folder][1]
+
+
+def find(source: str) -> Place:
+    """Return what a user names: a run folder, the folder of one training, or of one trial, or its log.
+
+    Raises:
+        ConfigError: there is nothing of that kind.
+    """
+    if "://" in source:
+        do = f"curl {source.rstrip('/')}/metrics shows what a server counts"
+        raise ConfigError("bigstep watch follows a training, not a server", got=source, do=do)
+    path = Path(source)
+    folder = (path.parent if path.name == LOG else path).absolute()
+    do = "name a run folder, like runs/digits, or the log.jsonl of one trial"
+    if not path.exists():
+        raise ConfigError(f"{path} cannot be watched", got="no such file or folder", do=do)
+    run = next((p for p in [folder, *folder.parents] if (p / "lock").is_file()), None)
+    if run == folder:
+        return Place(run)
+    if (folder / LOG).is_file() or (folder / "trial.json").is_file():
+        return Place(run, training=folder.parent.parent, only=folder.name)
+    if (folder / WORK).is_dir() or (folder / TRIALS).is_dir():
+        return Place(run, training=folder)
+    raise ConfigError(f"{path} cannot be watched", got="no training in it", do=do)
+
+
+def held(folder: Path) -> bool:
+    """Say whether a process works in a run folder. The lock is tried for some microseconds, and never taken."""
+    try:
+        with (folder / "lock").open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _inside(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return []
+
+
+def _touched_ns(training: Path) -> int:
+    """Return when a training was last at work: folders change when trials begin and end, logs with every epoch."""
+    folders = [training, training / TRIALS, *_inside(training / WORK)]
+    return max(_stat(path, "st_mtime_ns") for path in [*folders, *(f / LOG for f in folders)])
+
+
+def _size(path: Path) -> int:
+    return _stat(path, "st_size")
+
+
+def _stat(path: Path, what: str) -> int:
+    try:
+        return int(getattr(path.stat(), what))
+    except OSError:
+        return -1

@@ -1,0 +1,221 @@
+"""The run folder: finished records by content, the keys that led to them, and one lock.
+
+runs/<name>/records/<kind>-<digest>/   finished records, never changed
+            keys/<key>.json            which record a stage made from which inputs, settings, code and versions
+            partial/<stage>-<key>/     what an interrupted stage goes on from
+            bundle/  report.html       what a person wants
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+from bigstep.errors import BigstepError, ConfigError, RecordError
+from bigstep.records.sealed import Record, forget_checks, to_json
+
+log = logging.getLogger("bigstep")
+R = TypeVar("R", bound=Record[Any])
+FULL_BYTES = 1_000_000  # a disk with less is taken to be full: a write that failed leaves what still went in
+CODE = frozenset({".py", ".html", ".md"})  # what of our own decides a result
+SHORT = 16  # characters of a hash in a folder name; the full one is in the manifest and is checked
+
+
+class Store:
+    """Read and write one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder for this process.
+
+        Raises:
+            ConfigError: another process holds it, or it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{self.folder} cannot be the run folder", got=error.strerror, do="give another --run-dir"
+            ) from None
+        with file:
+            try:
+                _lock(file)
+            except BlockingIOError:
+                file.seek(0)
+                raise ConfigError(
+                    f"{self.folder} is in use", got=_owner(file.read()), do="wait, or give another --run-dir"
+                ) from None
+            with self.telling_a_full_disk():
+                _sign(file)
+            yield
+
+    @contextmanager
+    def telling_a_full_disk(self) -> Iterator[None]:
+        """Say that the disk is full, whatever numpy, onnx or safetensors make of it.
+
+        Raises:
+            ConfigError: something failed, and the disk of the run folder is full.
+        """
+        try:
+            yield
+        except BigstepError:
+            raise
+        except Exception as error:
+            if shutil.disk_usage(self.folder).free < FULL_BYTES:
+                do = "make room; the same command then goes on from here"
+                raise ConfigError(f"{self.folder}: the disk is full", got=error, do=do) from error
+            raise
+
+    def find(self, kind: type[R], key: str) -> R | None:
+        """Return the record made under a key, or None if there is none, or it is damaged or another one."""
+        digest = self.noted(key)
+        if digest is None:
+            return None
+        try:
+            record = kind.open(self.folder / "records" / _name(kind, digest))
+            if record.digest != digest:
+                raise RecordError(f"{record.folder} was replaced", got=record.digest, expected=digest)
+            return record
+        except RecordError as error:
+            log.warning("%s\n  it is made again", error)
+            return None
+
+    def forget_checks(self) -> None:
+        """Let every byte of every record be checked when it is opened next (see `bigstep.records.sealed`)."""
+        for folder in (self.folder / "records").glob("*"):
+            forget_checks(folder)
+
+    def noted(self, key: str) -> str | None:
+        """Return the digest of the record that was made under a key, be it damaged now or not."""
+        path = self.folder / "keys" / f"{key}.json"
+        try:
+            return str(json.loads(path.read_bytes())["digest"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s cannot be read\n  the record is made again", path)
+            return None
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Return the folder in which a stage works; what an interrupted run left there stays."""
+        folder = self.folder / "partial" / f"{stage}-{key[:SHORT]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def publish(self, record: R, key: str) -> R:
+        """Move a sealed record to its place at once, then note its key."""
+        name = _name(type(record), record.digest)
+        place = self.folder / "records" / name
+        place.parent.mkdir(exist_ok=True)
+        replace_folder(record.folder, place)
+        keys = self.folder / "keys"
+        keys.mkdir(exist_ok=True)
+        replace_file(keys / f"{key}.json", to_json({"record": name, "digest": record.digest}).encode())
+        return type(record)(place, record.digest, record.info)
+
+
+def _lock(file: TextIO) -> None:
+    """Take the lock; a second attempt, for the first may meet somebody who only looks (see `held`)."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.05)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sign(lock: TextIO) -> None:
+    """Say in the lock who holds it, and since when; the kernel releases it with the process, however that ends."""
+    lock.truncate(0)
+    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since_s": time.time()}, lock)
+    lock.flush()
+
+
+def _owner(lock: str) -> str:
+    """Say who holds a lock; the clock may have been set since, or be another machine's."""
+    try:
+        held = json.loads(lock)
+        age_s = max(0, round(time.time() - held["since_s"]))
+        return f"process {held['pid']} on {held['host']}, for {datetime.timedelta(seconds=age_s)} (h:mm:ss)"
+    except (ValueError, KeyError, TypeError):
+        return "another process, which has just begun"
+
+
+def _name(kind: type[Record[Any]], digest: str) -> str:
+    return f"{kind.kind}-{digest[:SHORT]}"
+
+
+def replace_folder(source: Path, place: Path) -> None:
+    """Rename a folder to its place; an older folder there is moved aside first and then removed."""
+    aside = place.with_name(f".{place.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if place.exists():
+        place.rename(aside)
+    source.rename(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file at once: whoever reads finds a whole one, the old or the new, also when the disk is full."""
+    written = path.with_name(f".{path.name}.tmp")
+    try:
+        with written.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(path)
+    except BaseException:  # an interrupt too
+        with suppress(OSError):
+            written.unlink()
+        raise
+
+
+def make_key(parts: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything that decides a stage's output."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest(sources: Sequence[str]) -> str:
+    """Return the SHA-256 of folders and files of our own code and templates, named relative to the installed root."""
+    root = Path(__file__).parent.parent
+    files: set[Path] = set()
+    for source in sources:
+        path = root / source
+        found = [f for f in path.rglob("*") if f.suffix in CODE] if path.is_dir() else [path]
+        assert found, f"{source} is no code of ours"
+        files |= set(found)
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        name, content = file.relative_to(root).as_posix(), hashlib.sha256(file.read_bytes())
+        digest.update(f"{name} {content.hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python and of some installed packages.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    try:
+        found = {package: importlib.metadata.version(package) for package in packages}
+    except importlib.metadata.PackageNotFoundError as error:
+        do = "install what the pipeline needs: pip install '.[cpu,train,report]', or make install"
+        raise ConfigError(f"the package {error.name} is not installed", do=do) from None
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **found}

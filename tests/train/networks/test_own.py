@@ -1,0 +1,161 @@
+"""A user's own network: found by its path, bound to its bytes, and refused with the reason if it cannot be used."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bigstep.config import TrainConfig
+from bigstep.errors import ConfigError, TrainError
+from pipeline import run as pipeline
+from train import stage
+from train.networks import own
+from train.networks.build import build, load_weights, save_weights
+from train.networks.user_files import sources
+
+NET = """
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Sizes:
+    hidden: int = 12
+
+def make(classes, channels, height, width):
+    return nn.Sequential(
+        nn.Conv2d(channels, Sizes().hidden, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.Dropout(0.5),
+        nn.Flatten(), nn.Linear(12 * height * width, classes),
+    )
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(NET)
+    return path
+
+
+def described(path, rows, function="make"):
+    return stage.architecture_of(TrainConfig(network=f"{path}:{function}"), rows)
+
+
+def test_it_is_built_from_its_file_as_seeded_as_any_other(net, rows):
+    before = list(sys.path)
+    architecture = described(net, rows)
+    assert architecture.family == "own" and architecture.widths == {"0": 12}
+    assert (architecture.own.path, architecture.own.function) == (str(net), "make")
+    first, again, other = (build(architecture, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+    assert sys.path == before and not (net.parent / "__pycache__").exists()
+
+
+def test_a_smaller_one_is_built_again_and_loaded(net, rows, tmp_path):
+    architecture = described(net, rows).model_copy(update={"widths": {"0": 5}})
+    model = build(architecture, seed=1).eval()
+    save_weights(model, tmp_path / "w.safetensors")
+    again = load_weights(architecture, tmp_path / "w.safetensors")
+    x_NCHW = torch.randn(3, 3, 4, 4)
+    assert again(x_NCHW).shape == (3, 3) and torch.equal(again(x_NCHW), model(x_NCHW))
+
+
+def test_an_edited_file_is_noticed(net, rows):
+    architecture, before = described(net, rows), sources(TrainConfig(network=f"{net}:make"))
+    net.write_text(NET.replace("ReLU", "GELU"))
+    assert sources(TrainConfig(network=f"{net}:make")) != before
+    with pytest.raises(TrainError, match="was changed after this network was made from it"):
+        build(architecture)
+
+
+def test_nothing_of_a_user_is_hashed_where_nothing_is_named():
+    assert sources(TrainConfig(network="resnet18")) is None
+
+
+def test_files_beside_it_do_not_stand_in_for_ours(net, rows):
+    (net.parent / "bigstep").mkdir()
+    (net.parent / "bigstep" / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    net.write_text("import bigstep.errors\n" + NET)
+    run = f"_run(find('{net}:make'), open('{net}', 'rb').read()); print('ours')"
+    code = f"from train.networks.own import find, _run; {run}"
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(own.__file__).parents[2], timeout=60)
+    assert done.stdout == "ours\n", done.stderr
+
+
+LAZY = "from torch import nn\ndef make(*a): return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))"
+BRANCH = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.last = nn.Linear(48, classes)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.last(x if float(x.sum()) > 0 else -x)
+
+def make(classes, channels, height, width):
+    return Net(classes)
+"""
+WRONG = {
+    "no function": ("x = 1", ConfigError, "has no function make"),
+    "no module": ("import nowhere_to_be_found", TrainError, "ModuleNotFoundError: No module named"),
+    "no Python": ("def make(:", TrainError, "the file fails"),
+    "too few arguments": ("def make(classes): ...", TrainError, r"make\(3, 3, ...\) fails"),
+    "no network": ("def make(*a): return 3", TrainError, "returned no network"),
+    "lazy layers": (LAZY, TrainError, "has lazy layers"),
+    "no weights": (LAZY.replace("nn.LazyLinear(3)", "nn.ReLU()"), TrainError, "has no weights to train"),
+    "another shape": (NET.replace("width, classes", "width, 7"), TrainError, r"\(1, 7\) torch.float32"),
+    "fails on images": (NET.replace("12 * height", "13 * height"), TrainError, "the network on images"),
+    "shared weights": (
+        "from torch import nn\ndef make(k, c, h, w):\n    a, b = nn.Linear(48, 48), nn.Linear(48, 48)\n"
+        "    a.weight = b.weight\n    return nn.Sequential(nn.Flatten(), a, b, nn.Linear(48, k))",
+        TrainError,
+        "shares weights",
+    ),
+    "one batch size alone": (BRANCH.replace("flatten(1)", "reshape(2, 48)"), TrainError, r"on images \(1, 3, ...\)"),
+    "a path that depends on pixels": (BRANCH, TrainError, "exporting the network fails"),
+}
+
+
+@pytest.mark.parametrize(("source", "error", "says"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_used_is_refused_with_the_reason(net, rows, source, error, says):
+    net.write_text(source)
+    with pytest.raises(error, match=says) as caught:
+        described(net, rows)
+    assert str(net) in str(caught.value) and caught.value.exit_code == 2
+
+
+def test_an_edited_file_is_another_key_of_the_cache(net, small_config, small_run):
+    def key():
+        train = small_config.train.model_copy(update={"network": f"{net}:make", "widths": None})
+        config = small_config.model_copy(update={"train": train})
+        steps = {step.stage: step for step in pipeline.dry_run(config, small_run.folder, "train")}
+        assert (steps["data"].action, steps["train"].action) == ("reuse", "run")
+        return steps["train"].key
+
+    before = key()
+    assert key() == before
+    net.write_text(NET + "# edited\n")
+    assert key() != before
+
+
+def test_the_example_of_the_documentation_can_be_used_and_pruned(net, images):
+    page = Path(__file__).parents[3] / "docs" / "networks.md"
+    net.write_text(re.search(r"^```python\n(.*?)^```", page.read_text(), flags=re.M | re.S)[1])
+    assert described(net, images).widths == {"0": 32}
+
+
+def test_a_missing_file_is_a_user_error(tmp_path, rows):
+    for read in (
+        lambda n: stage.architecture_of(TrainConfig(network=n), rows),
+        lambda n: sources(TrainConfig(network=n)),
+    ):
+        with pytest.raises(ConfigError, match=r"nowhere\.py: No such file"):
+            read(f"{tmp_path}/nowhere.py:make")

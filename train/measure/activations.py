@@ -1,0 +1,61 @@
+"""What a network computes on the way to its logits, read without changing the network.
+
+Shapes: N images, C channels, H height, W width, D hidden units, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bigstep.errors import TrainError
+from train.networks.feed import Inputs
+from train.networks.predict import evaluating
+
+
+def outputs(model: nn.Module, x_NCHW: Inputs, batch: int = 256) -> tuple[Tensor, Tensor]:
+    """Return logits (N, K) and what `last_hidden` returns (N, D), from one pass in evaluation mode.
+
+    Raises:
+        TrainError: the network has no linear layer.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise TrainError(
+            "the activations before the head cannot be read",
+            got="a network without a linear layer",
+            expected="a classifier head of the type torch.nn.Linear",
+            do="end the network with torch.nn.Linear",
+        )
+    fed: list[Tensor] = []
+    logits, hidden = [], []
+    hooks = [layer.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0])) for layer in linear]
+    try:
+        with evaluating(model), torch.inference_mode():
+            for i in range(0, len(x_NCHW), batch):
+                logits.append(model(x_NCHW[i : i + batch]))
+                hidden.append(fed[-1].flatten(1))
+                fed.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(logits), torch.cat(hidden)
+
+
+def last_hidden(model: nn.Module, x_NCHW: Inputs, batch: int = 256) -> Tensor:
+    """Return the activations that feed the classifier head: the input of the linear layer that is called last.
+
+    For `mlp` and `cnn` these come out of the last ReLU, averaged over the image in a convolutional network, so they are
+    at least 0. A network with another last non-linearity gives whatever feeds its head.
+
+    Args:
+        x_NCHW: normalised float32 images on the network's device, or what hands them out (see `train.networks.feed`).
+        batch: images per pass.
+
+    Returns:
+        Shape (N, D), on the network's device. Further dimensions of the head's input are flattened.
+
+    Raises:
+        TrainError: the network has no linear layer.
+    """
+    return outputs(model, x_NCHW, batch)[1]

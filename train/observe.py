@@ -1,0 +1,112 @@
+"""A watched run: after every epoch a line in its log, TensorBoard events beside it, and alarms.
+
+What is measured is a function of weights and step, and changes nothing of the run. A run that goes on from a checkpoint
+keeps the lines up to there and writes the rest again, so that its log is the one of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bigstep.records.trained import LOG, Measurement, Recipe, read_log
+from train import alarms, event_files, step
+from train.readings import Reader
+
+
+class Watcher:
+    """Measure one run as it goes (final).
+
+    Args:
+        reader: reads the network.
+        every_steps: steps between measurements of the sharpness, each as dear as dozens of steps on 1,000 images.
+        plan: the settings of the run.
+        folder: where log and events go.
+    """
+
+    def __init__(self, reader: Reader, every_steps: int, plan: step.Plan, folder: Path) -> None:
+        self._reader, self._every_steps = reader, every_steps
+        self._recipe, self._log = plan.recipe, folder / LOG
+        self._course = alarms.Course(plan.recipe.rate, plan.max_steps, reader.chance_loss)
+        self._history: list[Measurement] = []
+        self._events: event_files.EventFile | None = None
+
+    def begin(self, run: step.Run) -> None:
+        """Take up the log where the run is; a run that has not made a step is measured at once."""
+        self._history = [m for m in read_log(self._log) if m.step <= run.steps]
+        written = self._log.with_suffix(".tmp")
+        written.write_text("".join(map(_line, self._history)), encoding="utf-8")
+        written.replace(self._log)
+        if event_files.available():
+            self._events = event_files.EventFile(self._log.parent, self._history)
+        if not self._history:
+            self.measure(run, sharply=True)
+
+    def after_epoch(self, run: step.Run) -> None:
+        """Measure; the sharpness only where the epoch passed a multiple of `every_steps`."""
+        before = run.curve[-2][0] if len(run.curve) > 1 else 0
+        self.measure(run, sharply=run.steps // self._every_steps > before // self._every_steps)
+
+    def measure(self, run: step.Run, *, sharply: bool) -> None:
+        """Measure now, note it, and raise what alarms there are."""
+        numbers = self._reader.read(run.model)
+        if sharply and numbers["train_loss"] is not None:
+            numbers |= self._reader.sharpness(run.model)
+        edge = stability(numbers.get("sharpness"), self._recipe, run.steps)
+        found = Measurement(step=run.steps, epoch=run.epoch, **numbers, stability=edge)
+        found = found.model_copy(update={"alarms": alarms.check([*self._history, found], self._course)})
+        self._history.append(found)
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(_line(found))
+        if self._events:
+            self._events.add(found)
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._events:
+            self._events.close()
+
+
+@contextmanager
+def watched(
+    reader: Reader | None, every_steps: int, run: step.Run, plan: step.Plan, folder: Path
+) -> Iterator[Callable[[step.Run], None]]:
+    """Watch a run, and yield what is to be called after each epoch; without a reader nothing is watched.
+
+    The last weights are measured too, unless they diverged.
+    """
+    if reader is None:
+        yield lambda _: None
+        return
+    watcher = Watcher(reader, every_steps, plan, folder)
+    try:
+        watcher.begin(run)
+        yield watcher.after_epoch
+        if run.status != "diverged":
+            watcher.measure(run, sharply=True)
+    finally:
+        watcher.close()
+
+
+def stability(sharpness: float | None, recipe: Recipe, steps: int = 0) -> float | None:
+    """Compare sharpness with what the step size bears: 1 is the edge of stability of full-batch descent.
+
+    S * rate / (2 * (1 + momentum)), with S the sharpness and the rate of the coming step, which is lower while a run
+    warms up; None for Adam, whose steps are not bounded by S.
+
+    Source: Cohen et al. 2021, arXiv:2103.00065, section 2 and appendix B (heavy-ball momentum).
+    """
+    if sharpness is None or recipe.optimizer != "sgd":
+        return None
+    warm = min(1.0, (steps + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+    return sharpness * recipe.rate * warm / (2 * (1 + recipe.momentum))
+
+
+def raised(folder: Path) -> list[str]:
+    """Return the sentences of all alarms that a run raised, in order; none if it was not watched."""
+    return [says for measurement in read_log(folder / LOG) for says in measurement.alarms.values()]
+
+
+def _line(measurement: Measurement) -> str:
+    return measurement.model_dump_json() + "\n"

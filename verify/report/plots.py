@@ -1,0 +1,248 @@
+"""The report's three plots, drawn from the records alone, as SVG text that is the same for the same numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, PercentFormatter
+
+from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED
+from bigstep.records.compact import Candidate, Compact
+from bigstep.records.exported import Exported, Form
+from bigstep.records.trained import RatePoint, TrainedInfo
+from bigstep.records.verdict import GroupScore, Verdict
+from bigstep.text import format_bytes
+
+# Okabe and Ito's colours: told apart with any common colour blindness; markers and dashes tell them apart in print.
+INK = {
+    CONFLICTING: ("#D55E00", "o", "-"),
+    UNBIASED: ("#0072B2", "s", "--"),
+    ALIGNED: ("#009E73", "^", "-."),
+    "prunability": ("#7A4F7A", "D", ":"),
+}
+SPLITS = {"groups": "validation split", "label-free": "training images"}  # on which rates are measured, by the rule
+PANELS = ((CONFLICTING, UNBIASED), ("prunability",), (ALIGNED,))
+FAILED = ("unfitted", "diverged", "collapsed")  # a trial that the search stopped early says nothing
+OTHER = ("#555555", "v", ":")
+ROLES = {"compact": "#D55E00", "dense": "#0072B2", "baseline": "#777777", "compact_baseline": "#222222"}
+MARKERS = "poDs^v<>Ph8H"
+SIDE_BY_SIDE = 1.035  # ratio of the drawn sizes of neighbours
+STYLE = {
+    "svg.hashsalt": "bigstep",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def learning_rates(trained: TrainedInfo) -> str:
+    """Draw accuracies and prunability on `validation` against the learning rate, one small point per fitted seed.
+
+    Each quantity has an axis of its own range, since they change by points and not by tens of points. The chosen rate
+    is marked; rates at which a seed did not fit are hatched and have no mean.
+    """
+    points = sorted(trained.map, key=lambda point: point.rate)
+    rates = [point.rate for point in points]
+    shown_trials = {name for point in points for name in point.trials}
+    fitted = [t for t in trained.trials if t.status == "fitted" and t.name in shown_trials]
+    chosen = trained.trial(trained.chosen).recipe.rate
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 6.2), layout="constrained")
+        shown_panels = [
+            names for names in PANELS if any(getattr(p, name) is not None for p in points for name in names)
+        ]
+        heights = [len(names) + 1 for names in shown_panels]
+        panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, names in zip(panels, shown_panels, strict=True):
+            for name in names:
+                colour, marker, dash = INK[name]
+                means = [getattr(point, name) for point in points]
+                line = [float("nan") if value is None else value for value in means]
+                axes.plot(rates, line, dash, marker=marker, color=colour, label=name, zorder=3)
+                seeds = [(t.recipe.rate, value) for t in fitted if (value := getattr(t, name)) is not None]
+                axes.scatter([r for r, _ in seeds], [v for _, v in seeds], s=12, marker=marker, color=colour, alpha=0.4)
+            _hatch_unfitted(axes, points)
+            axes.axvline(chosen, color="#111111", linewidth=1.2)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        panels[0].annotate(f"chosen {chosen:g}", (chosen, 1.0), (4, 2), fontweight="bold", **place)
+        plain_log_axis(panels[-1], rates)
+        panels[-1].set_xlabel("learning rate of plain SGD (logarithmic)")
+        figure.supylabel(SPLITS[trained.rule], fontsize=10)
+        lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
+        shown = {name: line for name, line in lines.items() if not name.startswith("_")}
+        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
+        return svg(figure, "Accuracy and prunability against the learning rate")
+
+
+def stages(compact: Compact, exported: Exported, verdict: Verdict) -> str:
+    """Draw each group's accuracy: after every kept step of compression (validation), then of the files (test)."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+        kept = [candidate for candidate in compact.info.frontier if candidate.kept]
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[max(len(kept), 1) + 1, 2])
+        _draw_steps(left, kept)
+        _draw_files(right, exported, verdict)
+        left.yaxis.set_major_formatter(PercentFormatter(1.0))
+        left.set_ylabel("accuracy")
+        lines = {line.get_label(): line for axes in (left, right) for line in axes.get_lines()}
+        shown = {str(name): line for name, line in lines.items() if not str(name).startswith("_")}
+        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
+        return svg(figure, "Accuracy of each group through the stages")
+
+
+def sizes(compact: Compact, exported: Exported, verdict: Verdict) -> str:
+    """Draw file size against conflicting accuracy: every candidate (validation) and every exported file (test)."""
+    group = headline_group(verdict.info.scores)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+        _scatter_candidates(axes, compact.info.frontier, group)
+        _scatter_files(axes, exported, verdict, group)
+        plain_log_axis(axes, [form.bytes for form in exported.info.forms], format_bytes)
+        axes.set(xlabel="size of the ONNX file (logarithmic)", ylabel=f"{group} accuracy")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        figure.legend(loc="outside lower center", ncols=2)
+        return svg(figure, f"Size against {group} accuracy")
+
+
+def headline_group(scores: Sequence[GroupScore]) -> str:
+    """Return `conflicting`, or `unbiased` for data without a bias attribute."""
+    return CONFLICTING if any(score.group == CONFLICTING for score in scores) else UNBIASED
+
+
+def by_form_and_group(scores: Sequence[GroupScore]) -> dict[tuple[str, str], GroupScore]:
+    """Index scores by form and group."""
+    return {(score.form, score.group): score for score in scores}
+
+
+def _hatch_unfitted(axes: Any, points: Sequence[RatePoint]) -> None:
+    """Hatch, halfway to the neighbours on the logarithmic axis, each rate at which a seed did not fit."""
+    rates = [point.rate for point in points]
+    step = (rates[-1] / rates[0]) ** (0.5 / max(len(rates) - 1, 1)) if len(rates) > 1 else 1.5
+    for point in points:
+        failed = sum(status in FAILED for status in point.statuses)
+        if failed:
+            near, far = point.rate / step, point.rate * step
+            axes.axvspan(near, far, facecolor="none", edgecolor="#bbbbbb", hatch="///", linewidth=0)
+            text = f"{failed} of {len(point.statuses)}\ndid not fit"
+            axes.annotate(text, (point.rate, 0.04), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
+
+
+def _draw_steps(axes: Any, kept: Sequence[Candidate]) -> None:
+    axes.set_title("steps of compression, validation split", fontsize=10)
+    if not kept:
+        axes.text(0.5, 0.5, "no step was kept", ha="center", transform=axes.transAxes)
+        axes.set_xticks([])
+        return
+    steps = range(len(kept) + 1)
+    for group in [drop.group for drop in kept[0].drops]:
+        colour, marker, dash = INK.get(group, OTHER)
+        before = next(drop.before for drop in kept[0].drops if drop.group == group)
+        values = [before, *(accuracy_after(candidate, group) for candidate in kept)]
+        line = [float("nan") if value is None else value for value in values]
+        axes.plot(steps, line, dash, marker=marker, color=colour, label=group)
+    axes.set_xticks(steps, ["dense", *(candidate.step for candidate in kept)], rotation=20, ha="right")
+    axes.set_xlim(-0.3, len(kept) + 0.3)
+
+
+def _draw_files(axes: Any, exported: Exported, verdict: Verdict) -> None:
+    axes.set_title("files, test split", fontsize=10)
+    forms = {form.name: form.role for form in exported.info.forms if form.role == "dense"}
+    names = [*forms, exported.info.served]
+    scores = by_form_and_group(verdict.info.scores)
+    for shift, group in enumerate((CONFLICTING, UNBIASED, ALIGNED)):
+        found = [(i + 0.08 * (shift - 1), scores.get((name, group))) for i, name in enumerate(names)]
+        present = [(x, score) for x, score in found if score is not None and score.accuracy is not None]
+        if present:
+            colour, marker, dash = INK[group]
+            heights = [score.accuracy for _, score in present]
+            errors = _errors([score for _, score in present])
+            axes.errorbar(
+                [x for x, _ in present], heights, errors, fmt=dash, marker=marker, color=colour, capsize=3, label=None
+            )
+            axes.plot([], [], dash, marker=marker, color=colour, label=group)
+    axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    axes.set_xlim(-0.4, len(names) - 0.6)
+
+
+def _scatter_candidates(axes: Any, frontier: Sequence[Candidate], group: str) -> None:
+    for kept, marker, label in ((True, "o", "step kept (validation)"), (False, "x", "step rolled back (validation)")):
+        tried = [(c.bytes, accuracy_after(c, group)) for c in frontier if c.kept == kept]
+        drawn = [(size, value) for size, value in tried if value is not None]
+        if drawn:
+            x, y = [size for size, _ in drawn], [value for _, value in drawn]
+            axes.plot(x, y, marker, markersize=7, color="#888888", fillstyle="none", label=label)
+
+
+def _scatter_files(axes: Any, exported: Exported, verdict: Verdict, group: str) -> None:
+    scores = by_form_and_group(verdict.info.scores)
+    networks = list(dict.fromkeys(_network(form) for form in exported.info.forms))
+    labelled: set[str] = set()
+    for form in exported.info.forms:
+        found = scores.get((form.name, group))
+        if found is None or found.accuracy is None:
+            continue
+        served, network = form.name == exported.info.served, _network(form)
+        place = networks.index(network)
+        name = f"{form.name} (test, served)" if served else f"{network} (test)" if network not in labelled else None
+        labelled |= set() if served else {network}
+        axes.errorbar(
+            # Networks compressed alike have files of one size: side by side, each can be seen.
+            form.bytes * SIDE_BY_SIDE ** (place - len(networks) / 2),
+            found.accuracy,
+            _errors([found]),
+            fmt="*" if served else MARKERS[place % len(MARKERS)],
+            markersize=14 if served else 6,
+            color=ROLES[form.role],
+            elinewidth=0.8,
+            label=name,
+        )
+
+
+def _network(form: Form) -> str:
+    """Return a form's name without its precision."""
+    return form.name.removesuffix(form.precision).rstrip("-.") or form.name
+
+
+def accuracy_after(candidate: Candidate, group: str) -> float | None:
+    """Return a group's accuracy after a step of compression; None if the search did not look at the group."""
+    return next((drop.after for drop in candidate.drops if drop.group == group), None)
+
+
+def _errors(scores: Sequence[GroupScore]) -> list[list[float]]:
+    """Return the lengths of the error bars, downwards and upwards; 0 where a score has no bounds."""
+    down = [(s.accuracy or 0.0) - s.low if s.low is not None else 0.0 for s in scores]
+    up = [s.high - (s.accuracy or 0.0) if s.high is not None else 0.0 for s in scores]
+    return [[max(value, 0.0) for value in side] for side in (down, up)]
+
+
+def plain_log_axis(axes: Any, ticks: Sequence[float], form: Callable[[float], str] = "{:g}".format) -> None:
+    """Make the horizontal axis logarithmic, with a tick at each of `ticks` that has room for its number."""
+    shown: list[float] = []
+    for tick in sorted(set(ticks)):
+        if not shown or tick / shown[-1] > 1.2:
+            shown.append(tick)
+    axes.set_xscale("log")
+    axes.set_xticks(shown, [form(tick) for tick in shown])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
+
+
+def svg(figure: Figure, title: str) -> str:
+    """Return the figure as an `<svg>` element to stand in HTML, named for those who cannot see it."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    drawn = text.getvalue()
+    return drawn[drawn.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)

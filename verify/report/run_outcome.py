@@ -1,0 +1,102 @@
+"""How a run went, for those who were not there: what was planned, what was done, what was decided, what stopped it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from bigstep.errors import BigstepError
+from bigstep.records.sealed import Record
+from bigstep.records.verdict import Check, Verdict, VerdictInfo
+
+EXAMPLE = "example.png"  # in the run folder: a test image, for a first query
+GO_ON = "the same command goes on from here: a finished stage is not run again"
+
+
+@dataclass
+class StageRun:
+    """Note a stage while it runs: `begun` until it ends, then `reused` or `ran`; how long it took, in seconds."""
+
+    stage: str
+    action: Literal["reused", "ran", "begun"]
+    seconds: float
+
+
+class StageResult(NamedTuple):
+    """Say what became of one planned stage, or name the place between stages where a run stopped."""
+
+    name: str
+    state: Literal["reused", "ran", "stopped", "not reached"]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """Hold how a run ended.
+
+    Args:
+        name: the configuration's name.
+        planned: the stages that the command asked for, in order; at least one.
+        history: one entry per stage begun, in order; the last is `begun` where it was under way when the error came.
+        records: what is finished, by stage name.
+        budgets: checks on a clock, which are no part of the verdict.
+        error: what stopped the run, if anything did.
+    """
+
+    name: str
+    planned: Sequence[str]
+    history: Sequence[StageRun]
+    records: Mapping[str, Record[Any]]
+    budgets: Sequence[Check] = ()
+    error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        assert [run.stage for run in self.history] == list(self.planned[: len(self.history)])
+        if self.error is None:
+            assert len(self.history) == len(self.planned)
+            assert all(run.action != "begun" for run in self.history)
+
+    @property
+    def verdict(self) -> VerdictInfo | None:
+        """Return the verdict, if one was reached."""
+        record = self.records.get("verify")
+        return record.info if isinstance(record, Verdict) else None
+
+    def stages(self) -> list[StageResult]:
+        """Return what became of every planned stage, in order.
+
+        A run that stopped where no stage was under way (a package is missing, the bundle cannot be written) has one
+        entry more, `before data` or `after verify`, so that the error always has a place.
+        """
+        done = [StageResult(run.stage, run.action, run.seconds) for run in self.history if run.action != "begun"]
+        if self.error is None:
+            return done
+        under_way = [StageResult(run.stage, "stopped", run.seconds) for run in self.history if run.action == "begun"]
+        between = StageResult(f"after {done[-1].name}" if done else f"before {self.planned[0]}", "stopped", 0.0)
+        missed = [StageResult(name, "not reached", 0.0) for name in self.planned[len(self.history) :]]
+        return [*done, *(under_way or [between]), *missed]
+
+
+def message(error: BaseException) -> str:
+    """Say what stopped a run: the error's own words, or its class where it has none."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted; {GO_ON}"
+    return str(error).strip() or type(error).__name__
+
+
+def origin(error: BaseException) -> str:
+    """Return the traceback of an error that the user did not cause, and nothing for all others."""
+    if isinstance(error, BigstepError | KeyboardInterrupt):
+        return ""
+    return "".join(traceback.format_exception(error)).strip()
+
+
+def budgets(records: Mapping[str, Record[Any]]) -> list[Check]:
+    """Return the checks on a clock, which lie beside the verdict; none before `verify`."""
+    if "verify" not in records:
+        return []
+    measured = json.loads((records["verify"].folder / "measured.json").read_bytes())
+    return [Check.model_validate(check) for check in measured["budgets"]]
