@@ -24,8 +24,11 @@ FAMILIES = ("resnet18", "resnet50", "wide_resnet101_2", "swin_t", "mobilenet_v3_
 NETWORK = rf"^(mlp|cnn|{'|'.join(FAMILIES)}|.+\.py:[A-Za-z_][A-Za-z0-9_]*)$"
 
 
+STORAGE: Any = {"storage": True}  # marks a setting that says where or how much is stored, and decides no result
+
+
 class Section(BaseModel):
-    """Be an immutable part of the configuration that refuses unknown keys (abstract)."""
+    """A part of the configuration, which never changes and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +65,9 @@ class DataConfig(Section):
         "dfa",
     ] = Field("digits", description="data set: digits is embedded, folder takes your own images; see docs/data.md")
     path: str | None = Field(
-        None, description="folder or CSV file of the source images; default: the environment variable BIGSTEP_DATA"
+        None,
+        description="folder or CSV file of the source images; default: the environment variable BIGSTEP_DATA",
+        json_schema_extra=STORAGE,  # the files in it are what decides
     )
     seed: int = Field(0, ge=0, description="seed of splits, and of biases that bigstep makes")
     conflicting: Annotated[float, Field(ge=0.0, le=0.8)] = Field(
@@ -96,7 +101,9 @@ class TrainConfig(Section):
         None, description="mlp, cnn: units or channels of every hidden layer; default: 256, 256, 256 and 32, 64, 128"
     )
     weights: str | None = Field(
-        None, description="file of pretrained weights to start from, .safetensors, .pt or .pth; default: none"
+        None,
+        description="file of pretrained weights to start from, .safetensors, .pt or .pth; default: none",
+        json_schema_extra=STORAGE,  # its content is what decides
     )
     batch_size: Count = Field(16, description="images per step")
     augmentation: Literal["none", "flip", "flip-shift"] = Field(
@@ -128,7 +135,7 @@ class TrainConfig(Section):
         description="choose by the bias labels of validation, if there are any; false: by other signals",
     )
     baselines: bool = Field(True, description="train conventional recipes as well, to compare with")
-    store_mb: Count = Field(256, description="how many megabytes of trial weights to keep")
+    store_mb: Count = Field(256, description="how many megabytes of trial weights to keep", json_schema_extra=STORAGE)
     watch_steps: int = Field(
         0, ge=0, description="watch every run: losses and norms each epoch, sharpness every so many steps; 0: do not"
     )
@@ -285,6 +292,11 @@ def load(source: str, overrides: Iterable[str] = ()) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise _explain(error, source) from None
+
+
+def storage_only(section: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the settings that only say where or how much is stored."""
+    return frozenset(name for name, f in section.model_fields.items() if f.json_schema_extra == STORAGE)
 
 
 def num_fields(section: type[BaseModel] = Config) -> int:

@@ -5,8 +5,6 @@ Every function takes the folder that stands for `/`, so that a test can describe
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import os
 import platform
 import re
@@ -15,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from bigstep.errors import ConfigError
 from bigstep.records.sealed import Value
 
 ROOT = Path("/")
@@ -88,25 +85,6 @@ def usable_cores(root: Path = ROOT) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(root)
     return cores if quota is None else max(1, min(cores, int(quota)))
-
-
-def resolve_device(device: str) -> str:
-    """Return `cpu` or `cuda`; `auto` takes a GPU that PyTorch can use.
-
-    Raises:
-        ConfigError: `cuda` was asked for and there is none.
-    """
-    if device == "cpu":
-        return "cpu"
-    usable = False
-    try:
-        ctypes.CDLL("libcuda.so.1")  # importing torch takes seconds, and without a driver the answer is known
-        usable = bool(importlib.import_module("torch").cuda.is_available())
-    except OSError:
-        pass
-    if device == "cuda" and not usable:
-        raise ConfigError("device = cuda, but PyTorch finds no GPU here", do="--set device=cpu, or install a driver")
-    return "cuda" if usable else "cpu"
 
 
 def smt_siblings(root: Path = ROOT) -> str:

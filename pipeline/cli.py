@@ -20,6 +20,7 @@ import typer
 from bigstep import config as configuration
 from bigstep import terminal
 from bigstep.errors import BigstepError, ConfigError
+from pipeline.closure import OURS
 
 app = typer.Typer(
     name="bigstep",
@@ -30,7 +31,6 @@ app = typer.Typer(
 )
 EXIT = {"passed": 0, "failed": 1, "undecided": 3}
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 4, 130
-OURS = {"bigstep", "data", "train", "compress", "export", "serve", "verify", "pipeline"}
 USER_ERRNOS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
@@ -38,14 +38,16 @@ USER_ERRNOS = {
 
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="a TOML file, or a preset: digits, tiny")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one setting")]
-RunDir = Annotated[Path | None, typer.Option("--run-dir", help="where records and reports go [runs/<name>]")]
+RunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="where records and reports go", show_default="runs/<name>")
+]
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where the model runs; the gate judged it on a CPU")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
 
 
 @app.command()
 def init(
-    images: Annotated[Path | None, typer.Argument(metavar="[PATH]", help="your images: a CSV file or a folder")] = None,
+    images: Annotated[Path | None, typer.Argument(metavar="PATH", help="your images: a CSV file or a folder")] = None,
     data: Annotated[str, typer.Option(help="the data set; folder looks at your own images and infers the rest")] = "",
     preset: Annotated[str, typer.Option(help="the preset to start from: digits, tiny")] = "digits",
     output: Annotated[Path, typer.Option(help="the file to write")] = Path("bigstep.toml"),
@@ -141,14 +143,14 @@ def lr_map(
     """Draw the learning-rate map: the whole grid with every seed, its thresholds, and all that moves with the rate."""
     from pipeline import checkpoints as given
     from pipeline import progress
-    from pipeline import run as pipeline
-    from verify.report import map_console
+    from pipeline.run import draw_map
+    from verify.report.map_console import MapSummary
 
     config, folder = _place(source, overrides, run_dir)
     found = given.find(checkpoints)
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
-        record = pipeline.draw_map(config, folder, found)
-    _report(map_console.MapSummary(record, folder), as_json=as_json)
+        record = draw_map(config, folder, found)
+    _report(MapSummary(record, folder), as_json=as_json)
 
 
 @app.command()
@@ -156,13 +158,21 @@ def serve(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a bundle folder, like runs/digits/bundle")],
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
-    threads: Annotated[int | None, typer.Option(help="threads of one call of the model [1]")] = None,
-    max_batch_images: Annotated[int | None, typer.Option(help="most images in one call of the model [32]")] = None,
-    max_images: Annotated[int | None, typer.Option(help="most images in one request [256]")] = None,
-    max_queue_images: Annotated[int | None, typer.Option(help="most images waiting; more get 503 [1024]")] = None,
-    max_body_bytes: Annotated[int | None, typer.Option(help="largest request body [16 MiB]")] = None,
-    max_held_bytes: Annotated[int | None, typer.Option(help="all unanswered bodies together [256 MiB]")] = None,
-    request_timeout_s: Annotated[float | None, typer.Option(help="time for one answer, seconds [30]")] = None,
+    threads: Annotated[int | None, typer.Option(help="threads of one call of the model", show_default="1")] = None,
+    max_batch_images: Annotated[
+        int | None, typer.Option(help="most images in one call of the model", show_default="32")
+    ] = None,
+    max_images: Annotated[int | None, typer.Option(help="most images in one request", show_default="256")] = None,
+    max_queue_images: Annotated[
+        int | None, typer.Option(help="most images waiting; more get 503", show_default="1024")
+    ] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="largest request body", show_default="16 MiB")] = None,
+    max_held_bytes: Annotated[
+        int | None, typer.Option(help="all unanswered bodies together", show_default="256 MiB")
+    ] = None,
+    request_timeout_s: Annotated[
+        float | None, typer.Option(help="time for one answer, seconds", show_default="30")
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """Serve a bundle over HTTP; refuses bytes without a passing verdict."""
@@ -199,31 +209,35 @@ def bench(
 
 
 @app.command()
-def watch(
+def follow(
     source: Annotated[str, typer.Argument(metavar="RUN", help="a run folder, or the log.jsonl of one trial")],
     once: Annotated[bool, typer.Option("--once", help="show the present state and end")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print each measurement as a line of JSON")] = False,
 ) -> None:
     """Follow a training: losses, errors that follow the bias, sharpness, norm, alarms; ends when the run does."""
-    from pipeline.follow import follow as watching
+    from pipeline.follow.follow import follow
 
-    watching.watch(source, once=once, as_json=as_json)
+    follow(source, once=once, as_json=as_json)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine is, what really works on it, and what each stage will use; exit 2 if it cannot serve."""
     from pipeline.doctor.examine import examine
-    from pipeline.run import STAGES
+    from pipeline.keys import code_of
+    from pipeline.stages import STAGES
 
-    diagnosis = examine({stage.name: stage.packages for stage in STAGES})
+    missing = {stage.name: code_of(stage, configuration.Config()).missing() for stage in STAGES}
+    diagnosis = examine(missing)
     _report(diagnosis, as_json=as_json)
     sys.exit(0 if diagnosis.healthy else USER_ERROR)
 
 
 @app.command()
 def gc(
-    folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN_DIR]...", help="[every folder in runs]")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN_DIR", help="run folders", show_default="every folder in runs")
+    ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="remove it; without this, only say what would go")] = False,
     as_json: Json = False,
 ) -> None:
@@ -276,23 +290,24 @@ def _run(
     source: str, overrides: list[str], run_dir: Path | None, until: str, *, dry_run: bool, as_json: bool
 ) -> NoReturn:
     from pipeline import progress
-    from pipeline import run as pipeline
-    from pipeline.told import dry_run_json, dry_run_text, stage_json, stage_text
-    from verify.report import console as summary
 
     config, folder = _place(source, overrides, run_dir)
     if dry_run:
-        steps = pipeline.dry_run(config, folder, until)
-        _print(dry_run_json(steps) if as_json else dry_run_text(steps))
+        from pipeline.dry_run import dry_run as foresee
+
+        _report(foresee(config, folder, until), as_json=as_json)
         sys.exit(0)
+    from pipeline import made, run
+    from verify.report import console
+
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
-        records = pipeline.run(config, folder, until)
+        records = run.run(config, folder, until)
     if until != "verify":
-        _print(stage_json(records, until) if as_json else stage_text(records, until))
+        _report(made.Made(records.made()[until]), as_json=as_json)
         sys.exit(0)
-    outcome = summary.read(records, folder)
-    _report(outcome, as_json=as_json)
-    sys.exit(EXIT[outcome.outcome])
+    summary = console.read(records.made(), folder)
+    _report(summary, as_json=as_json)
+    sys.exit(EXIT[summary.outcome])
 
 
 def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[configuration.Config, Path]:
@@ -320,9 +335,9 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 class Report(Protocol):
-    """Be something that a command found out, for people and for programs."""
+    """What a command found out, for people and for programs."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Any:
         """Return it as plain values."""
 
     def show(self) -> None:
@@ -331,10 +346,6 @@ class Report(Protocol):
 
 def _report(found: Report, *, as_json: bool) -> None:
     if as_json:
-        _print(found.as_json())
+        typer.echo(json.dumps(found.as_json(), indent=1))
     else:
         found.show()
-
-
-def _print(value: Any) -> None:
-    typer.echo(value if isinstance(value, str) else json.dumps(value, indent=1))

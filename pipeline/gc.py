@@ -20,7 +20,8 @@ from bigstep.config import Config
 from bigstep.errors import ConfigError, RecordError
 from bigstep.records.bundle import Bundle
 from bigstep.terminal import Terminal
-from pipeline import run as pipeline
+from pipeline.dry_run import dry_run
+from pipeline.stages import MAP, STAGES, VERIFY
 from pipeline.store import SHORT, Store
 
 DEVICES = ("cpu", "cuda")  # with `auto`, the next run may be on either: a login node has no GPU, and its cluster has
@@ -71,10 +72,10 @@ def find(folder: Path) -> list[Leftover]:
     """
     config = check(folder)
     devices = DEVICES if config.device == "auto" else (config.device,)
-    ends = (pipeline.NAMES[-1], pipeline.MAP.name)
-    steps = [s for device in devices for end in ends for s in pipeline.dry_run(config, folder, end, device)]
+    ends = (VERIFY.name, MAP.name)
+    steps = [s for device in devices for end in ends for s in dry_run(config, folder, end, device).steps]
     records = {step.record for step in steps if step.record} | _made_from(folder / "bundle")
-    goes_on = {f"{step.stage}-{step.partial_key[:SHORT]}" for step in steps if step.action == "resume"}
+    goes_on = {f"{step.stage}-{step.work_key[:SHORT]}" for step in steps if step.action == "resume"}
     found = [*_unused(folder, records), *_unfinished(folder, goes_on)]
     return sorted(found, key=lambda leftover: leftover.path)
 
@@ -125,7 +126,7 @@ def _made_from(bundle: Path) -> set[str]:
     except RecordError as error:
         do = "run again with its configuration, or remove the bundle if nothing of it is needed"
         raise RecordError(f"{bundle} does not say what it was made from", got=error.what, do=do) from None
-    kinds = {stage.name: stage.makes.kind for stage in pipeline.STAGES}
+    kinds = {stage.name: stage.makes.kind for stage in STAGES}
     return {f"{kinds[name]}-{digest[:SHORT]}" for name, digest in made_from.items() if name in kinds}
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import datetime
 import fcntl
-import hashlib
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -30,7 +27,6 @@ from bigstep.records.sealed import Record, forget_checks, to_json
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
 FULL_BYTES = 1_000_000  # a disk with less is taken to be full: a write that failed leaves what still went in
-CODE = frozenset({".py", ".html", ".md"})  # what of our own decides a result
 SHORT = 16  # characters of a hash in a folder name; the full one is in the manifest and is checked
 
 
@@ -184,38 +180,3 @@ def replace_file(path: Path, content: bytes) -> None:
         with suppress(OSError):
             written.unlink()
         raise
-
-
-def make_key(parts: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of everything that decides a stage's output."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def code_digest(sources: Sequence[str]) -> str:
-    """Return the SHA-256 of folders and files of our own code and templates, named relative to the installed root."""
-    root = Path(__file__).parent.parent
-    files: set[Path] = set()
-    for source in sources:
-        path = root / source
-        found = [f for f in path.rglob("*") if f.suffix in CODE] if path.is_dir() else [path]
-        assert found, f"{source} is no code of ours"
-        files |= set(found)
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        name, content = file.relative_to(root).as_posix(), hashlib.sha256(file.read_bytes())
-        digest.update(f"{name} {content.hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of Python and of some installed packages.
-
-    Raises:
-        ConfigError: one of them is not installed.
-    """
-    try:
-        found = {package: importlib.metadata.version(package) for package in packages}
-    except importlib.metadata.PackageNotFoundError as error:
-        do = "install what the pipeline needs: pip install '.[cpu,train,report]', or make install"
-        raise ConfigError(f"the package {error.name} is not installed", do=do) from None
-    return {"python": ".".join(platform.python_version_tuple()[:2]), **found}

@@ -15,7 +15,7 @@ from bigstep.config import Config, DataConfig
 from bigstep.records.architecture import Architecture, InputSpec
 from bigstep.records.images import Images, ImagesInfo
 from bigstep.records.sealed import Record
-from pipeline import run as pipeline
+from pipeline.run import run
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the command line does, before onnxruntime is imported
 
@@ -66,7 +66,7 @@ def small_run(small_config: Config, tmp_path_factory: pytest.TempPathFactory) ->
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # with one core training needs no processes, which take seconds to start
     try:
-        return SmallRun(folder, pipeline.run(small_config, folder))
+        return SmallRun(folder, run(small_config, folder).made())
     finally:
         os.sched_setaffinity(0, cores)
 

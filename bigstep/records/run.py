@@ -15,6 +15,17 @@ from bigstep.records.verdict import Verdict
 
 
 @dataclass(frozen=True)
+class JudgedRun:
+    """The five records of a run that has reached a verdict: what every report is drawn from."""
+
+    images: Images
+    trained: Trained
+    compact: Compact
+    exported: Exported
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class RunRecords:
     """The records of a run by stage; None where a stage was not asked for or not reached."""
 
@@ -29,13 +40,7 @@ class RunRecords:
         """Return the records that there are, by stage, in the order of the stages."""
         return {f.name: record for f in fields(self) if (record := getattr(self, f.name)) is not None}
 
-
-@dataclass(frozen=True)
-class JudgedRun:
-    """The five records of a run that has reached a verdict: what every report is drawn from."""
-
-    images: Images
-    trained: Trained
-    compact: Compact
-    exported: Exported
-    verdict: Verdict
+    def judged(self) -> JudgedRun:
+        """Return the five records of a run that has reached a verdict."""
+        assert self.data and self.train and self.compress and self.export and self.verify
+        return JudgedRun(self.data, self.train, self.compress, self.export, self.verify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,11 @@ class Diagnosis(Value):
         console.print("", sign, sep="\n")
 
 
-def examine(needs: Mapping[str, Sequence[str]], root: Path = machine.ROOT, *, limit_s: float = LIMIT_S) -> Diagnosis:
+def examine(missing: Mapping[str, list[str]], root: Path = machine.ROOT, *, limit_s: float = LIMIT_S) -> Diagnosis:
     """Look at the machine and try what serving and training need; takes about as long as importing PyTorch.
 
     Args:
-        needs: the packages that each stage imports.
+        missing: the packages that each stage imports and that are not installed.
         root: the folder that stands for `/` where facts are read from files.
         limit_s: time for each probe, in seconds, above 0. A probe that takes longer is a finding.
     """
@@ -100,7 +100,7 @@ def examine(needs: Mapping[str, Sequence[str]], root: Path = machine.ROOT, *, li
         gpus=listed,
         nvidia_smi=smi_says,
         providers=providers,
-        missing={stage: [p for p in packages if _version(p) is None] for stage, packages in needs.items()},
+        missing=dict(missing),
         both_runtimes=None not in (_version("onnxruntime"), _version("onnxruntime-gpu")),
         **found,
     )

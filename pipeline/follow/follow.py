@@ -1,4 +1,4 @@
-"""Follow the training of a run folder while another process works in it: `bigstep watch`."""
+"""Follow the training of a run folder while another process works in it: `bigstep follow`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.follow.view import JsonLines, Lines, Screen, View
 POLL_SECONDS = 0.5
 
 
-def watch(source: str, *, once: bool, as_json: bool) -> None:
+def follow(source: str, *, once: bool, as_json: bool) -> None:
     """Show the measurements of a run until it ends, or its present state.
 
     Args:

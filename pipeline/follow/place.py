@@ -83,12 +83,12 @@ def find(source: str) -> Place:
     """
     if "://" in source:
         do = f"curl {source.rstrip('/')}/metrics shows what a server counts"
-        raise ConfigError("bigstep watch follows a training, not a server", got=source, do=do)
+        raise ConfigError("bigstep follow follows a training, not a server", got=source, do=do)
     path = Path(source)
     folder = (path.parent if path.name == LOG else path).absolute()
     do = "name a run folder, like runs/digits, or the log.jsonl of one trial"
     if not path.exists():
-        raise ConfigError(f"{path} cannot be watched", got="no such file or folder", do=do)
+        raise ConfigError(f"{path} cannot be followed", got="no such file or folder", do=do)
     run = next((p for p in [folder, *folder.parents] if (p / "lock").is_file()), None)
     if run == folder:
         return Place(run)
@@ -96,7 +96,7 @@ def find(source: str) -> Place:
         return Place(run, training=folder.parent.parent, only=folder.name)
     if (folder / WORK).is_dir() or (folder / TRIALS).is_dir():
         return Place(run, training=folder)
-    raise ConfigError(f"{path} cannot be watched", got="no training in it", do=do)
+    raise ConfigError(f"{path} cannot be followed", got="no training in it", do=do)
 
 
 def held(folder: Path) -> bool:

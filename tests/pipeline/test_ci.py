@@ -13,11 +13,11 @@ from bigstep.errors import ConfigError, TrainError
 from bigstep.records.verdict import Check
 from bigstep.text import fenced, markdown, printable
 from pipeline import ci
-from pipeline import run as pipeline
+from pipeline.stages import NAMES
 from verify.report import wording
 from verify.report.run_outcome import RunOutcome, StageRun
 
-STAGES = [stage.name for stage in pipeline.STAGES]
+STAGES = list(NAMES)
 HOSTILE = "\x00\x1b[31m]]> <b>&amp; \ud800 \ufffe | `` *x* _y_ [z](u) $1$ ~~\r\nsecond\ttab"
 
 

@@ -8,14 +8,17 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import typer.main
 
-from bigstep import machine, terminal
+from bigstep import terminal
 from bigstep.config import load
-from pipeline import cli
-from pipeline import run as pipeline
+from pipeline import cli, device
+from pipeline.stages import NAMES
+from serve.limits import Limits
 
 SCRIPT = Path(sys.executable).with_name("bigstep")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -33,7 +36,7 @@ def test_a_gpu_that_is_not_there(bigstep, tmp_path, monkeypatch):
     def no_driver(name):
         raise OSError(name)
 
-    monkeypatch.setattr(machine.ctypes, "CDLL", no_driver)
+    monkeypatch.setattr(device.ctypes, "CDLL", no_driver)
     ended = bigstep("data", "tiny", "--run-dir", tmp_path / "run", "--set", "device=cuda")
     check_failure(ended, 2, "finds no GPU", "--set device=cpu")
 
@@ -62,12 +65,44 @@ def test_init_writes_a_configuration_that_runs(bigstep, tmp_path, monkeypatch):
         assert bigstep("init", "--output", path).code == 0 and load(path).name == name
 
 
-@pytest.mark.parametrize("command", [None, "init", "run", "data", "train", "compress", "export", "verify", "serve"])
-def test_every_command_has_help(bigstep, command):
-    ended = bigstep(*([command] if command else []), "--help")
-    assert ended.code == 0 and "Usage:" in ended.out and "--help" in ended.out and ended.err == ""
-    if command is None:
-        assert all(name in ended.out for name in ("init", *pipeline.NAMES, "serve"))
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+def words(text):
+    """Return what a reader sees, without the frames that rich draws and the lines that it breaks."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+def test_help_names_every_command(bigstep):
+    ended = bigstep("--help")
+    assert ended.code == 0 and ended.err == "" and {"init", *NAMES, "follow", "serve"} <= set(words(ended.out).split())
+    assert "watch" not in COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_parameter_with_all_that_is_said_of_it(bigstep, monkeypatch, name):
+    """rich takes what stands in square brackets for its own markup, and shows nothing of it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    ended = bigstep(name, "--help")
+    assert ended.code == 0 and ended.err == "" and max(map(len, ended.out.splitlines())) <= 80
+    shown = words(ended.out)
+    assert COMMANDS[name].help.split(".")[0] in shown
+    for parameter in COMMANDS[name].params:
+        given = parameter.metavar if parameter.param_type_name == "argument" else parameter.opts[0]
+        assert given in shown
+        for word in parameter.help.split():
+            assert word in shown, f"{given}: {word}"
+        if isinstance(parameter.show_default, str):
+            assert f"[default: ({parameter.show_default})]" in shown.replace("( ", "(")
+
+
+def test_help_tells_the_limits_that_the_server_has(bigstep):
+    shown = {p.name: p.show_default for p in COMMANDS["serve"].params if isinstance(p.show_default, str)}
+    limits = asdict(Limits())
+    assert shown.keys() == limits.keys()
+    for name, text in shown.items():
+        number, _, unit = text.partition(" ")
+        assert float(number) * {"": 1, "MiB": 2**20}[unit] == limits[name]
 
 
 def test_an_error_of_our_own_says_so_and_exits_with_4(bigstep, tmp_path, monkeypatch):
@@ -78,7 +113,7 @@ def test_an_error_of_our_own_says_so_and_exits_with_4(bigstep, tmp_path, monkeyp
         return (tmp_path / "nowhere").read_bytes()
 
     for error in (broken, lost):
-        monkeypatch.setattr(pipeline, "run", error)
+        monkeypatch.setattr("pipeline.run.run", error)
         ended = bigstep("data", "tiny", "--run-dir", tmp_path / "run")
         assert ended.code == cli.INTERNAL_ERROR == 4 and ended.out == ""
         assert ended.err.startswith("Traceback")
@@ -90,7 +125,7 @@ def test_an_interrupt_is_one_line(bigstep, monkeypatch, arguments):
     def interrupted(*_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "run", interrupted)
+    monkeypatch.setattr("pipeline.run.run", interrupted)
     ended = bigstep(*arguments)
     assert tuple(ended) == (130, "", "interrupted; the same command goes on from here\n")
 
@@ -183,12 +218,12 @@ def test_a_dry_run_lists_every_stage(bigstep, small_toml, small_run, tmp_path):
     ended = bigstep("run", small_toml, "--run-dir", small_run.folder, "--dry-run", "--json")
     steps = json.loads(ended.out)
     assert ended.code == 0 and ended.err == ""
-    names = [small_run.records[stage].folder.name for stage in pipeline.NAMES]
+    names = [small_run.records[stage].folder.name for stage in NAMES]
     assert [(s["stage"], s["action"], s["record"]) for s in steps] == [
-        (stage, "reuse", name) for stage, name in zip(pipeline.NAMES, names, strict=True)
+        (stage, "reuse", name) for stage, name in zip(NAMES, names, strict=True)
     ]
     text = bigstep("run", small_toml, "--run-dir", tmp_path / "none", "--dry-run").out.splitlines()
-    assert [line.split() for line in text] == [[stage, "run"] for stage in pipeline.NAMES]
+    assert [line.split() for line in text] == [[stage, "run"] for stage in NAMES]
 
 
 # ---- serve -----------------------------------------------------------------------------------------------------------
@@ -224,7 +259,7 @@ def test_output_to_a_pipe_is_plain(small_toml, run_copy):
     command = [SCRIPT, "run", small_toml, "--run-dir", run_copy]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TERM": "xterm"})
     assert done.returncode == 0 and not ANSI.search(done.stdout + done.stderr)
-    assert done.stderr.splitlines() == [f"{stage}: unchanged" for stage in pipeline.NAMES]
+    assert done.stderr.splitlines() == [f"{stage}: unchanged" for stage in NAMES]
     notes = [line for line in done.stdout.splitlines() if line.startswith("Note: ")]
     assert notes and all(line.endswith(".") for line in notes), "in a pipe a note is one line"
 

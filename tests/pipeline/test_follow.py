@@ -1,4 +1,4 @@
-"""`bigstep watch`: what it shows of trainings under way, ended, moved, torn and missing."""
+"""`bigstep follow`: what it shows of trainings under way, ended, moved, torn and missing."""
 
 import fcntl
 import json
@@ -59,7 +59,7 @@ def run(tmp_path):
 
 def test_the_present_state_fits_eighty_columns(bigstep, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    ended = bigstep("watch", run, "--once")
+    ended = bigstep("follow", run, "--once")
     assert ended.code == 0
     heading, *rows = (line.rstrip() for line in ended.out.splitlines()[:4])
     assert max(map(len, [heading, *rows])) <= 80
@@ -72,7 +72,7 @@ def test_the_present_state_fits_eighty_columns(bigstep, run, monkeypatch):
 
 
 def test_json_has_one_line_for_each_measurement(bigstep, run):
-    lines = [json.loads(line) for line in bigstep("watch", run, "--json").out.splitlines()]
+    lines = [json.loads(line) for line in bigstep("follow", run, "--json").out.splitlines()]
     assert [(line["trial"], line["step"]) for line in lines] == [
         *(("sgd-0.2236-m0.9-s0", 63 * k) for k in range(4)),
         *(("sgd-0.5-s0", 63 * k) for k in range(3)),
@@ -83,31 +83,31 @@ def test_json_has_one_line_for_each_measurement(bigstep, run):
 def test_a_trial_that_goes_on_after_it_had_stopped_is_at_work(bigstep, run):
     training = run / "partial/train-0123"
     write_trial(training / "trials" / "sgd-0.1-s0", "stopped")
-    assert "stop" in bigstep("watch", run, "--once").out
+    assert "stop" in bigstep("follow", run, "--once").out
     again = shutil.copytree(training / "trials" / "sgd-0.1-s0", training / "work" / "sgd-0.1-s0")
     shutil.copytree(again, training / "work" / ".sgd-0.1-s0")
     write_log(again, *map(measurement, range(5)))
-    rows = [line.split() for line in bigstep("watch", run, "--once").out.splitlines() if "sgd-0.1-s0" in line]
+    rows = [line.split() for line in bigstep("follow", run, "--once").out.splitlines() if "sgd-0.1-s0" in line]
     assert [row[:3] for row in rows] == [["sgd-0.1-s0", "runs", "252"]]
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "."])
 def test_one_trial_can_be_named(bigstep, run, name):
-    ended = bigstep("watch", run / "partial/train-0123/trials/sgd-0.5-s0" / name, "--once")
+    ended = bigstep("follow", run / "partial/train-0123/trials/sgd-0.5-s0" / name, "--once")
     assert "sgd-0.5-s0" in ended.out and "sgd-0.1" not in ended.out
 
 
 def test_a_log_can_be_named_from_its_own_folder(bigstep, run, monkeypatch):
     monkeypatch.chdir(run / "partial/train-0123/trials/sgd-0.5-s0")
-    assert {json.loads(line)["trial"] for line in bigstep("watch", "log.jsonl", "--json").out.splitlines()} == {
+    assert {json.loads(line)["trial"] for line in bigstep("follow", "log.jsonl", "--json").out.splitlines()} == {
         "sgd-0.5-s0"
     }
 
 
 def test_a_trial_without_a_lock_above_it_can_be_named(bigstep, run, tmp_path):
     copied = shutil.copytree(run / "partial/train-0123", tmp_path / "copied")
-    assert "sgd-0.2236" in bigstep("watch", copied, "--json").out
-    assert "sgd-0.2236" not in bigstep("watch", copied / "trials/sgd-0.5-s0/log.jsonl", "--json").out
+    assert "sgd-0.2236" in bigstep("follow", copied, "--json").out
+    assert "sgd-0.2236" not in bigstep("follow", copied / "trials/sgd-0.5-s0/log.jsonl", "--json").out
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_a_trial_without_a_lock_above_it_can_be_named(bigstep, run, tmp_path):
         ("http://127.0.0.1:8000/", "curl http://127.0.0.1:8000/metrics"),
     ],
 )
-def test_what_cannot_be_watched_is_an_error_of_the_user(bigstep, tmp_path, monkeypatch, source, words):
+def test_what_cannot_be_followed_is_an_error_of_the_user(bigstep, tmp_path, monkeypatch, source, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").touch()
-    ended = bigstep("watch", source)
+    ended = bigstep("follow", source)
     assert ended.code == 2 and words in ended.err
     with pytest.raises(ConfigError):
         place.find(source)
@@ -131,9 +131,9 @@ def test_what_cannot_be_watched_is_an_error_of_the_user(bigstep, tmp_path, monke
 
 def test_before_training_begins_and_without_logs_it_says_so(bigstep, run):
     shutil.rmtree(run / "partial")
-    assert "Nothing has been trained here yet" in bigstep("watch", run).out
+    assert "Nothing has been trained here yet" in bigstep("follow", run).out
     write_trial(run / "partial/train-1/trials/sgd-0.1-s0")
-    assert "--set train.watch_steps=" in bigstep("watch", run).out
+    assert "--set train.watch_steps=" in bigstep("follow", run).out
 
 
 def test_the_training_that_was_last_at_work_is_shown(run):
@@ -171,7 +171,7 @@ def test_it_follows_a_run_to_its_end(bigstep, run, monkeypatch):
     worker = threading.Thread(target=work)
     worker.start()
     assert begun.wait(10)
-    ended = bigstep("watch", run)
+    ended = bigstep("follow", run)
     worker.join()
     assert ended.code == 0 and not held(run)
     lines = ended.out.splitlines()
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_it_with_130(run):
     with (run / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert held(run)
-        command = [sys.executable, "-m", "bigstep", "watch", str(run)]
+        command = [sys.executable, "-m", "bigstep", "follow", str(run)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert "step 0" in process.stdout.readline()
             process.send_signal(signal.SIGINT)

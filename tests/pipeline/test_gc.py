@@ -10,7 +10,8 @@ import pytest
 from bigstep.config import to_toml
 from bigstep.errors import ConfigError, RecordError
 from pipeline import gc
-from pipeline import run as pipeline
+from pipeline.dry_run import dry_run
+from pipeline.run import run
 from pipeline.store import Store
 
 
@@ -64,14 +65,14 @@ def test_what_is_left_over_is_named_with_its_size_and_goes_and_the_run_stays(run
     assert gc.remove(run_copy) == found
     left = everything(run_copy)
     assert set(left) == set(before), "what is needed, and what is none of ours, stays"
-    actions = {step.action for step in pipeline.dry_run(small_config, run_copy)}
+    actions = {step.action for step in dry_run(small_config, run_copy).steps}
     assert actions == {"reuse"}
     assert gc.find(run_copy) == []
 
 
 def test_the_records_of_the_bundle_stay_when_the_configuration_has_moved_on(run_copy, small_config):
     moved = small_config.model_copy(update={"data": small_config.data.model_copy(update={"seed": 9})})
-    pipeline.run(moved, run_copy, until="data")
+    run(moved, run_copy, until="data")
     kept = {p.name for p in (run_copy / "records").iterdir()}
     assert gc.find(run_copy) == [] and len(kept) == 6
     shutil.rmtree(run_copy / "bundle")
@@ -81,7 +82,7 @@ def test_the_records_of_the_bundle_stay_when_the_configuration_has_moved_on(run_
 
 def test_what_an_interrupted_training_would_go_on_from_stays(run_copy, small_config):
     shutil.rmtree(run_copy / "bundle")
-    key = next(step.key for step in pipeline.dry_run(small_config, run_copy) if step.stage == "train")
+    key = next(step.key for step in dry_run(small_config, run_copy).steps if step.stage == "train")
     (run_copy / "keys" / f"{key}.json").unlink()
     begun = Store(run_copy).partial("train", key)
     assert begun.name not in {leftover.path.name for leftover in gc.find(run_copy)}
@@ -133,7 +134,7 @@ def test_a_damaged_bundle_and_nothing_is_removed(run_copy):
 @pytest.mark.parametrize(("device", "stays"), [("auto", True), ("cpu", False)])
 def test_what_a_gpu_would_go_on_from_stays_on_a_machine_without_one(run_copy, small_config, device, stays):
     (run_copy / "config.toml").write_text(to_toml(small_config.model_copy(update={"device": device})))
-    key = next(step.key for step in pipeline.dry_run(small_config, run_copy, device="cuda") if step.stage == "train")
+    key = next(step.key for step in dry_run(small_config, run_copy, device="cuda").steps if step.stage == "train")
     begun = Store(run_copy).partial("train", key)
     assert (begun.name not in {leftover.path.name for leftover in gc.find(run_copy)}) == stays
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bigstep.records.sealed import WORK
-from pipeline import run as pipeline
+from pipeline.run import run
 
 SCRIPT = Path(sys.executable).with_name("bigstep")
 WAIT_S = 60
@@ -109,8 +109,8 @@ def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(
     assert nobody_left(child.pid) == []
     assert len(list((folder / "keys").iterdir())) == 1, "only the data were finished"
     done = files_of_trials(next(folder.glob("partial/train-*")))
-    records = pipeline.run(small_config, folder, until="train")
-    assert records["train"].digest == small_run.records["train"].digest
+    records = run(small_config, folder, until="train")
+    assert records.train.digest == small_run.records["train"].digest
     again = files_of_trials(next(folder.glob("records/trained-*")))
     assert 0 < len(done) < len(again)
     assert done.items() <= again.items(), "finished trials are not trained a second time"
@@ -147,7 +147,7 @@ def test_kill_9_in_training_and_in_compression(command, small_config, small_toml
     assert nobody_left(child.pid) == []
     assert len(list((folder / "keys").iterdir())) == 2, "training was finished, compression was not"
 
-    records = pipeline.run(small_config, folder, until="compress")
-    assert records["compress"].digest == small_run.records["compress"].digest
+    records = run(small_config, folder, until="compress")
+    assert records.compress.digest == small_run.records["compress"].digest
     names = {p.name for p in (folder / "records").iterdir()}
     assert names == {small_run.records[stage].folder.name for stage in ("data", "train", "compress")}

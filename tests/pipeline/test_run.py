@@ -1,10 +1,8 @@
 """The stages in order: what is reused, what is made again, and that it comes out the same."""
 
-import ast
 import errno
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,18 +13,14 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from bigstep import machine
-from bigstep.config import Config, load
-from bigstep.errors import ConfigError, DataError, TrainError
-from bigstep.machine import resolve_device
+from bigstep.config import load
+from bigstep.errors import DataError, TrainError
 from bigstep.records.trained import Trained
 from data.files import deferred
-from pipeline import run as pipeline
+from pipeline.dry_run import dry_run
+from pipeline.run import run
+from pipeline.stages import NAMES
 from pipeline.store import Store
-
-ROOT = Path(pipeline.__file__).parents[1]
-PACKAGES = ("bigstep", "data", "train", "compress", "export", "serve", "verify")
-PURE_VALUES = {"bigstep.config"}  # a stage gets its section as values, and these are in the key
 
 
 @pytest.fixture
@@ -38,7 +32,7 @@ def said(caplog):
         found = {}
         for record in caplog.records:
             stage, _, what = record.getMessage().partition(": ")
-            if record.name == "bigstep" and stage in pipeline.NAMES:
+            if record.name == "bigstep" and stage in NAMES:
                 found[stage] = what
         caplog.clear()
         return found
@@ -51,7 +45,8 @@ def listing(folder):
 
 
 def digests(records):
-    return {name: record.digest for name, record in records.items()}
+    made = records if isinstance(records, dict) else records.made()
+    return {name: record.digest for name, record in made.items()}
 
 
 def changed(config, **sections):
@@ -61,7 +56,7 @@ def changed(config, **sections):
 
 
 def actions(config, folder, until="verify"):
-    return {step.stage: step.action for step in pipeline.dry_run(config, folder, until)}
+    return {step.stage: step.action for step in dry_run(config, folder, until).steps}
 
 
 def as_said(predicted):
@@ -71,7 +66,7 @@ def as_said(predicted):
 def test_a_second_run_reuses_every_stage_and_touches_no_record(small_config, small_run, run_copy, said):
     before = listing(run_copy / "records") | listing(run_copy / "bundle") | listing(run_copy / "keys")
     predicted = actions(small_config, run_copy)
-    records = pipeline.run(small_config, run_copy)
+    records = run(small_config, run_copy)
     assert set(predicted.values()) == {"reuse"} and said() == as_said(predicted)
     assert digests(records) == digests(small_run.records)
     assert listing(run_copy / "records") | listing(run_copy / "bundle") | listing(run_copy / "keys") == before
@@ -91,7 +86,7 @@ def test_a_second_run_reuses_every_stage_and_touches_no_record(small_config, sma
 )
 def test_a_setting_makes_its_own_stage_run_again(small_config, small_run, sections, first):
     predicted = actions(changed(small_config, **sections), small_run.folder)
-    at = pipeline.NAMES.index(first)
+    at = NAMES.index(first)
     assert list(predicted.values()) == ["reuse"] * at + ["run"] * (5 - at)
 
 
@@ -104,11 +99,11 @@ def test_another_margin_runs_verify_alone_and_a_fresh_bundle_says_so(small_confi
     config = changed(small_config, verify={"margin": 0.5})
     predicted = actions(config, run_copy)
     kept = listing(run_copy / "records")
-    records = pipeline.run(config, run_copy)
+    records = run(config, run_copy)
     assert said() == as_said(predicted)
     assert digests(records)["export"] == small_run.records["export"].digest
-    assert records["verify"].digest != small_run.records["verify"].digest
-    assert records["bundle"].info.verdict == records["verify"].info
+    assert records.verify.digest != small_run.records["verify"].digest
+    assert records.bundle.info.verdict == records.verify.info
     assert kept.items() <= (listing(run_copy / "records") | {".": 0}).items()
     assert "50.00 points" in (run_copy / "report.html").read_text()
 
@@ -125,16 +120,16 @@ def test_a_dry_run_writes_nothing(small_config, small_run, tmp_path, exists):
 def test_a_dry_run_predicts_a_fresh_run(small_config, tmp_path, said):
     predicted = actions(small_config, tmp_path / "run", until="data")
     assert predicted == {"data": "run"}
-    pipeline.run(small_config, tmp_path / "run", until="data")
+    run(small_config, tmp_path / "run", until="data")
     assert said() == as_said(predicted)
 
 
 def test_what_a_killed_training_left_is_resumed(small_config, small_run, run_copy):
     """The key leads to the same unfinished folder, and only training goes on from one."""
-    pipeline.run(small_config, run_copy, until="data")
+    run(small_config, run_copy, until="data")
     config = changed(small_config, train={"stop_loss": 0.2}, verify={"margin": 0.5})
-    _, key = pipeline._keys(pipeline.STAGES[1], config, {"data": small_run.records["data"].digest}, "cpu")
-    Store(run_copy).partial("train", key)
+    train = next(step for step in dry_run(config, run_copy).steps if step.stage == "train")
+    Store(run_copy).partial("train", train.work_key)
     assert actions(config, run_copy) == {
         "data": "reuse",
         "train": "resume",
@@ -156,14 +151,14 @@ def test_when_a_source_file_is_mended_the_others_are_not_decoded_again(small_con
     photos = {"kind": "folder", "path": str(tmp_path / "photos"), "size_px": 8}
     config = changed(small_config, data=photos)
     with pytest.raises(DataError, match=r"dog/39\.png"):
-        pipeline.run(config, tmp_path / "run", until="data")
+        run(config, tmp_path / "run", until="data")
     path.write_bytes(whole)
     assert actions(config, tmp_path / "run", until="data") == {"data": "resume"}
     read, names = deferred.read_picture, []
     monkeypatch.setattr(deferred, "read_picture", lambda file, spec: names.append(file.name) or read(file, spec))
-    again = pipeline.run(config, tmp_path / "run", until="data")["data"]
+    again = run(config, tmp_path / "run", until="data").data
     assert names == ["39.png"]
-    assert again.digest == pipeline.run(config, tmp_path / "other", until="data")["data"].digest
+    assert again.digest == run(config, tmp_path / "other", until="data").data.digest
     assert not list((tmp_path / "run" / "partial").iterdir())
 
 
@@ -177,14 +172,14 @@ def test_one_flipped_byte_in_every_record_and_all_are_made_again_the_same(
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 1
         victim.write_bytes(content)
-        assert stage != "data" or actions(small_config, run_copy) == dict.fromkeys(pipeline.NAMES, "reuse") | {
-            "data": "run"
-        }, "a record that is made again comes out the same, so the later stages are still good"
+        assert stage != "data" or actions(small_config, run_copy) == dict.fromkeys(NAMES, "reuse") | {"data": "run"}, (
+            "a record that is made again comes out the same, so the later stages are still good"
+        )
     predicted = actions(small_config, run_copy)
     caplog.clear()
-    records = pipeline.run(small_config, run_copy)
+    records = run(small_config, run_copy)
     assert caplog.text.count("was altered") == 6 and caplog.text.count("it is made again") == 6
-    assert said() == as_said(predicted) == dict.fromkeys(pipeline.NAMES, "running")
+    assert said() == as_said(predicted) == dict.fromkeys(NAMES, "running")
     assert digests(records) == digests(small_run.records)
 
 
@@ -214,12 +209,12 @@ def test_a_crash_at_any_rename_of_the_last_steps_loses_nothing(small_config, sma
         with monkeypatch.context() as patch:
             calls = crash_at(patch, number)
             try:
-                pipeline.run(config, run_copy)
+                run(config, run_copy)
             except KeyboardInterrupt:
                 assert len(calls) >= number
             else:
                 break
-        bundle = pipeline.run(config, run_copy)["bundle"]
+        bundle = run(config, run_copy).bundle
         assert bundle.info.name == "renamed" and bundle.info.verdict == small_run.records["verify"].info
         assert (run_copy / "report.html").is_file() and not (run_copy / ".bundle.old").exists()
     made = f"bundle-{small_run.records['verify'].digest[:16]}"
@@ -229,7 +224,7 @@ def test_a_crash_at_any_rename_of_the_last_steps_loses_nothing(small_config, sma
 def test_a_missing_report_comes_back(small_config, run_copy):
     for name in ("report.html", "report.md", "example.png"):
         (run_copy / name).unlink()
-    pipeline.run(small_config, run_copy)
+    run(small_config, run_copy)
     for name in ("report.html", "report.md"):
         assert (run_copy / name).read_bytes() == (run_copy / "bundle" / name).read_bytes()
     assert (run_copy / "example.png").stat().st_size > 60
@@ -300,93 +295,4 @@ def test_weights_that_are_not_finite_end_with_their_name(bigstep, small_toml, sm
     assert ended.code == 2 and name in ended.err and "finite" in ended.err
     assert "Traceback" not in ended.err and "train: unchanged" in ended.err
     with pytest.raises(TrainError):
-        pipeline.run(load(str(small_toml)), run_copy)
-
-
-def test_a_gpu_that_is_not_there(monkeypatch):
-    def no_driver(name):
-        raise OSError(f"{name}: cannot open shared object file")
-
-    monkeypatch.setattr(machine.ctypes, "CDLL", no_driver)
-    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(ConfigError, match="no GPU") as caught:
-        resolve_device("cuda")
-    assert "--set device=cpu" in caught.value.do
-
-
-def key(stage, config=None, inputs="d", device="cpu"):
-    stage = pipeline.STAGES[pipeline.NAMES.index(stage)]
-    return pipeline._keys(stage, config or Config(), dict.fromkeys(pipeline.NAMES, inputs), device)[0]
-
-
-def test_what_a_key_depends_on(monkeypatch):
-    before = {stage: key(stage) for stage in pipeline.NAMES}
-    assert {stage: key(stage) for stage in pipeline.NAMES} == before and len(set(before.values())) == 5
-    assert {stage for stage in pipeline.NAMES if key(stage, inputs="e") != before[stage]} == {*pipeline.NAMES} - {
-        "data"
-    }
-    assert {stage for stage in pipeline.NAMES if key(stage, device="cuda") != before[stage]} == {"train", "compress"}
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "versions", lambda packages: dict.fromkeys(packages, "99"))
-        assert all(key(stage) != before[stage] for stage in pipeline.NAMES)
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "code_digest", lambda _: "another")
-        assert all(key(stage) != before[stage] for stage in pipeline.NAMES)
-
-
-@pytest.mark.parametrize(
-    ("file", "stages"),
-    [
-        ("pipeline/cli.py", set()),
-        ("bigstep/records/sealed.py", {"data", "train", "compress", "export", "verify"}),
-        ("data/sets/digits.py", {"data"}),
-        ("train/step.py", {"train", "compress", "export"}),
-        ("compress/search.py", {"compress"}),
-        ("export/graph.py", {"compress", "export"}),
-        ("export/ladder.py", {"export"}),
-        ("serve/predictor.py", {"compress", "export", "verify"}),
-        ("serve/app.py", set()),
-        ("verify/gate.py", {"verify"}),
-    ],
-)
-def test_which_stages_run_again_when_a_file_changes(file, stages):
-    def covers(stage):
-        return any(file == source or file.startswith(f"{source}/") for source in (*stage.code, *pipeline.SHARED))
-
-    assert (ROOT / file).is_file()
-    assert {stage.name for stage in pipeline.STAGES if covers(stage)} == stages
-
-
-def imported(module):
-    """Return what a module of ours imports, as (modules of ours, names of other top-level packages)."""
-    ours, others = set(), set()
-    for node in ast.walk(ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [n if (ROOT / (n.replace(".", "/") + ".py")).is_file() else node.module for n in inner]
-        else:
-            continue
-        for name in names:
-            top = name.partition(".")[0]
-            (ours if top in PACKAGES else others).add(name if top in PACKAGES else top)
-    return ours, others - set(sys.stdlib_module_names)
-
-
-@pytest.mark.parametrize("stage", pipeline.STAGES, ids=lambda stage: stage.name)
-def test_the_key_covers_every_module_and_package_that_the_stage_loads(stage):
-    waiting, seen, packages = {f"{stage.name}.stage"}, set(), set()
-    while waiting:
-        module = waiting.pop()
-        seen.add(module)
-        ours, others = imported(module)
-        packages |= others
-        waiting |= ours - seen - PURE_VALUES
-    sources = (*stage.code, *pipeline.SHARED)
-    files = [module.replace(".", "/") + ".py" for module in seen]
-    uncovered = [f for f in files if not any(f == s or f.startswith(f"{s}/") for s in sources)]
-    assert len(files) > 3 and not uncovered
-    known = {re.sub("-", "_", name.lower()) for name in stage.packages} | {"pydantic"}
-    imports_of = {"PIL": "pillow", "sklearn": "scikit_learn"}
-    assert {imports_of.get(name, name) for name in packages} <= known
+        run(load(str(small_toml)), run_copy)

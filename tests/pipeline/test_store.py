@@ -19,7 +19,7 @@ import pytest
 from bigstep.errors import ConfigError, TrainError
 from bigstep.records.sealed import Record, Value
 from pipeline import store as store_module
-from pipeline.store import Store, code_digest, make_key, replace_file, replace_folder, versions
+from pipeline.store import Store, replace_file, replace_folder
 
 
 class NoteInfo(Value):
@@ -260,36 +260,6 @@ def test_replace_folder_moves_the_older_one_out_of_the_way(tmp_path):
     replace_folder(tmp_path / "new", tmp_path / "old")
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
     assert (tmp_path / "old" / "is").read_text() == "new"
-
-
-def test_a_key_depends_on_every_part_and_not_on_their_order():
-    parts = {"stage": "train", "config": {"rate": 0.1, "seeds": 2}, "inputs": {"data": "d"}}
-    assert make_key(parts) == make_key(dict(reversed(parts.items())))
-    changed = [parts | {"stage": "data"}, parts | {"config": {"rate": 0.2, "seeds": 2}}, parts | {"inputs": {}}]
-    assert len({make_key(p) for p in [parts, *changed]}) == 4
-
-
-def test_the_code_digest_sees_every_file_of_ours_and_only_those(tmp_path, monkeypatch):
-    for name in ("bigstep/store.py", "train/step.py", "train/deep/other.py", "data/stage.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"# {name}\n")
-    monkeypatch.setattr(store_module, "__file__", str(tmp_path / "pipeline" / "store.py"))
-    train, data = code_digest(["train"]), code_digest(["data", "bigstep/store.py"])
-    (tmp_path / "train" / "__pycache__").mkdir()
-    (tmp_path / "train" / "__pycache__" / "step.pyc").write_text("compiled")
-    assert code_digest(["train"]) == train
-    (tmp_path / "train" / "deep" / "other.py").write_text("# changed\n")
-    assert code_digest(["train"]) != train
-    assert code_digest(["data", "bigstep/store.py"]) == code_digest(["bigstep/store.py", "data"]) == data
-    (tmp_path / "data" / "stage.py").rename(tmp_path / "data" / "renamed.py")
-    assert code_digest(["data", "bigstep/store.py"]) != data
-
-
-def test_versions_are_those_installed():
-    import numpy
-
-    found = versions(["numpy"])
-    assert found == {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "numpy": numpy.__version__}
 
 
 def test_the_key_file_says_which_record_it_led_to(tmp_path):

@@ -133,9 +133,9 @@ WRONG = {
     "init with a path and no word of data": Wrong("init pictures", "goes with --data folder|--output"),
     "init for unknown data": Wrong("init --data cats", "data.kind is not valid|'cats'"),
     # ---- looking at trainings ----
-    "watch nothing": Wrong("watch", "Missing argument"),
-    "watch no folder": Wrong("watch nowhere --once", "nowhere"),
-    "watch a server": Wrong("watch http://localhost:8000 --once", "http://localhost:8000"),
+    "follow nothing": Wrong("follow", "Missing argument"),
+    "follow no folder": Wrong("follow nowhere --once", "nowhere"),
+    "follow a server": Wrong("follow http://localhost:8000 --once", "http://localhost:8000"),
     "map of unknown data": Wrong("lr-map tiny --set data.kind=cats", "data.kind is not valid"),
     "map of checkpoints that are not there": Wrong("lr-map tiny --checkpoints nowhere", "nowhere"),
     # ---- the run folder ----

@@ -21,6 +21,8 @@ from bigstep.text import format_bytes, format_rate
 from verify.report import plots
 from verify.report.wording import ICONS, NONE, ORDER, ROLES, headline
 
+TEMPLATES = ("report.html", "report.md", "card.md")
+
 
 @dataclass(frozen=True)
 class Run:

@@ -15,7 +15,7 @@ from pipeline.doctor.examine import Diagnosis
 from pipeline.doctor.gpus import Gpu
 from pipeline.doctor.probes import CPU, CUDA
 
-NEEDS = dict.fromkeys(("data", "train", "compress", "export", "verify"), ("numpy",))
+MISSING: dict[str, list[str]] = {stage: [] for stage in ("data", "train", "compress", "export", "verify")}
 TORCH = """import types
 __version__ = "9.8.7"
 version = types.SimpleNamespace(cuda=None)
@@ -45,7 +45,7 @@ def diagnosis(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         patch.setenv("PATH", str(folder))
-        return doctor.examine(NEEDS, folder)
+        return doctor.examine(MISSING, folder)
 
 
 def drawn(diagnosis, capsys):
@@ -85,7 +85,7 @@ def test_a_runtime_that_crashes_is_told_and_ends_with_2(bigstep, installed):
 def test_a_probe_that_hangs_is_told_and_is_gone_afterwards(installed):
     note = "import os, pathlib, time; pathlib.Path(__file__).with_name('pid').write_text(str(os.getpid())); "
     folder = installed(serve__app="", torch=f"{note} time.sleep(60)")
-    found = doctor.examine(NEEDS, folder, limit_s=0.5)
+    found = doctor.examine(MISSING, folder, limit_s=0.5)
     assert found.facts.torch.why == "did not end within 0.5 s"
     assert next(stage for stage in found.stages if stage.name == "train").uses is None
     with pytest.raises(ProcessLookupError):

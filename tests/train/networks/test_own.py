@@ -10,7 +10,7 @@ import torch
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError, TrainError
-from pipeline import run as pipeline
+from pipeline.dry_run import dry_run
 from train import stage
 from train.networks import own
 from train.networks.build import build, load_weights, save_weights
@@ -136,7 +136,7 @@ def test_an_edited_file_is_another_key_of_the_cache(net, small_config, small_run
     def key():
         train = small_config.train.model_copy(update={"network": f"{net}:make", "widths": None})
         config = small_config.model_copy(update={"train": train})
-        steps = {step.stage: step for step in pipeline.dry_run(config, small_run.folder, "train")}
+        steps = {step.stage: step for step in dry_run(config, small_run.folder, "train").steps}
         assert (steps["data"].action, steps["train"].action) == ("reuse", "run")
         return steps["train"].key
 

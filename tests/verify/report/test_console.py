@@ -7,8 +7,6 @@ from dataclasses import replace
 import pytest
 
 from bigstep.records.verdict import Check
-from pipeline.run import Step
-from pipeline.told import dry_run_json, dry_run_text
 from verify.report import console as summary
 
 
@@ -103,9 +101,3 @@ def test_budgets_are_read_from_what_was_measured(small_run, tmp_path):
 def test_paths_with_blanks_are_quoted(outcome, tmp_path, capsys):
     replace(outcome, folder=tmp_path / "my run").show()
     assert f"serve '{tmp_path / 'my run' / 'bundle'}'" in capsys.readouterr().out
-
-
-def test_a_dry_run_is_a_table():
-    steps = [Step("data", "reuse", "images-0123", "ab", "cd"), Step("compress", "resume", "", "", "")]
-    assert dry_run_text(steps) == "data      reuse   images-0123\ncompress  resume"
-    assert dry_run_json(steps)[1] == {"stage": "compress", "action": "resume", "record": "", "key": ""}
