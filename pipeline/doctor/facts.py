@@ -6,10 +6,11 @@ from bigstep.machine import Machine
 from bigstep.records.sealed import Value
 from pipeline.doctor.attempt import Finding
 from pipeline.doctor.gpus import Gpu
+from pipeline.doctor.probes import CUDA
 
 
 class Facts(Value):
-    """Hold all that was found.
+    """All that was found.
 
     Attributes:
         gpus: what nvidia-smi lists.
@@ -40,5 +41,15 @@ class Facts(Value):
 
     @property
     def trains_on_gpu(self) -> bool:
-        """Tell what `pipeline.resolve_device` makes of `auto`: a driver to load, and a GPU that PyTorch can use."""
+        """Tell what `pipeline.device` makes of `auto`: a driver to load, and a GPU that PyTorch can use."""
         return self.driver.installed and self.torch.works and self.torch.devices > 0
+
+    @property
+    def cuda_provider(self) -> Finding | None:
+        """Return what CUDA's provider did; None where onnxruntime was built without it."""
+        return self.providers.get(CUDA)
+
+    @property
+    def has_gpu_runtime(self) -> bool:
+        """Tell whether the onnxruntime that is installed is built for a GPU."""
+        return self.onnxruntime.installed and CUDA in self.onnxruntime.providers
