@@ -34,7 +34,7 @@ class Section(BaseModel):
 
 
 class PlantConfig(Section):
-    """Plant a known bias into images, to rehearse."""
+    """A known bias that is planted into images, to rehearse."""
 
     kind: Literal["tint", "frame", "patch", "background", "corruption"] = Field(
         "tint", description="what gives the label away in training"
@@ -45,7 +45,7 @@ class PlantConfig(Section):
 
 
 class DataConfig(Section):
-    """Choose the images."""
+    """The images."""
 
     kind: Literal[
         "digits",
@@ -91,7 +91,7 @@ class DataConfig(Section):
 
 
 class TrainConfig(Section):
-    """Choose the network and the learning rates to try."""
+    """The network, and the learning rates to try."""
 
     network: Annotated[str, Field(pattern=NETWORK)] = Field(
         "mlp",
@@ -176,7 +176,7 @@ class TrainConfig(Section):
 
 
 class CompressConfig(Section):
-    """Choose how far to prune, and what the search may cost any group."""
+    """How far to prune, and what the search may cost any group."""
 
     keep_fractions: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         (0.5, 0.25, 0.125, 0.08, 0.05),
@@ -199,7 +199,7 @@ class CompressConfig(Section):
 
 
 class ExportConfig(Section):
-    """Choose how the ONNX files are written and compared."""
+    """How the ONNX files are written and compared."""
 
     max_batch: Count = Field(64, description="largest batch of the comparison between forms")
     fp32_tolerance: Positive = Field(1e-4, description="largest difference of logits, PyTorch against ONNX float32")
@@ -207,7 +207,7 @@ class ExportConfig(Section):
 
 
 class VerifyConfig(Section):
-    """Choose what the gate demands."""
+    """What the gate demands."""
 
     groups: Annotated[tuple[GroupName, ...], Field(min_length=1)] = Field(
         ("aligned", "conflicting"), description="gated groups: aligned, conflicting, or like label=3,colour=gold"
@@ -227,7 +227,7 @@ class VerifyConfig(Section):
 
 
 class Config(Section):
-    """Hold the whole configuration of a run."""
+    """The whole configuration of a run."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run folder")
     device: Literal["auto", "cpu", "cuda"] = Field(

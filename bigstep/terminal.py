@@ -7,15 +7,16 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from rich.console import Console
 
 WIDTH = 100  # where the output is no terminal
 
 
+@final
 class Terminal(Console):
-    """Print as rich does, in a width that holds a table (final)."""
+    """A console of rich, in a width that holds a table."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False)
@@ -23,8 +24,9 @@ class Terminal(Console):
             self.width = WIDTH
 
 
+@final
 class Lasting(io.FileIO):
-    """Be a standard stream; when its reader has left, the rest goes nowhere, and the exit code stays (final).
+    """A standard stream; when its reader has left, the rest goes nowhere, and the exit code stays.
 
     Otherwise click and rich exit with 1, which means that the gate failed.
     """

@@ -41,7 +41,7 @@ INPUT = f"uniform noise, seed {SEED}: a bundle holds no images. No decoding, no 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Say how to measure. Each field is a flag of `bigstep bench`.
+    """How to measure. Each field is a flag of `bigstep bench`.
 
     Attributes:
         threads: threads of one call of the model, at most the cores that this process may use.
@@ -78,7 +78,7 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class FormTimings:
-    """Hold what was timed of one form of the bundle: single images, and batches of the best size."""
+    """What was timed of one form of the bundle: single images, and batches of the best size."""
 
     form: Form
     single: Timed
@@ -87,7 +87,7 @@ class FormTimings:
 
 @dataclass(frozen=True)
 class Timings:
-    """Hold what a benchmark found out."""
+    """What a benchmark found out."""
 
     bundle: Bundle
     options: BenchOptions
@@ -187,7 +187,7 @@ def run(bundle_folder: Path, options: BenchOptions, clock: Clock = time.perf_cou
         clock: seconds since any moment.
 
     Raises:
-        RecordError: a file is missing or altered, or is no model.
+        RecordError: a file is missing or altered, or is not a model.
         ConfigError: the device is not there, or the file for the single times would lie in the bundle.
     """
     bundle = Bundle.open(bundle_folder)

@@ -74,7 +74,7 @@ def _listed(path: Path) -> list[Checkpoint]:
     except FileNotFoundError:
         raise ConfigError("the table of checkpoints is missing", got=path) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no text in UTF-8", got=error) from None
+        raise ConfigError(f"{path} is not text in UTF-8", got=error) from None
     if not rows:
         raise ConfigError(f"{path} names no checkpoint", expected="a row for each rate and seed")
     return [_row(path, number, row) for number, row in enumerate(rows, start=2)]
@@ -84,7 +84,7 @@ def _row(table: Path, line: int, row: dict[str, str | None]) -> Checkpoint:
     where = f"{table}, line {line}"
     rate, seed, path = (row[name] or "" for name in COLUMNS)
     if not seed.strip().isdecimal():
-        raise ConfigError(f"{where}: the seed is no whole number", got=repr(seed))
+        raise ConfigError(f"{where}: the seed is not a whole number", got=repr(seed))
     return Checkpoint(_rate(rate, where, "a number"), int(seed), table.parent / path)
 
 

@@ -29,7 +29,7 @@ DEVICES = ("cpu", "cuda")  # with `auto`, the next run may be on either: a login
 
 @dataclass(frozen=True)
 class Leftover:
-    """Name a file or folder that nothing needs, how many bytes go with it, and why."""
+    """A file or folder that nothing needs, how many bytes go with it, and why."""
 
     path: Path
     bytes: int
@@ -38,7 +38,7 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Hold what `bigstep gc` found, and whether it is gone."""
+    """What `bigstep gc` found, and whether it is gone."""
 
     leftovers: list[Leftover]
     deleted: bool
@@ -84,11 +84,11 @@ def check(folder: Path) -> Config:
     """Return the last configuration of a run folder.
 
     Raises:
-        ConfigError: it is no run folder, or its configuration cannot be read.
+        ConfigError: it is not a run folder, or its configuration cannot be read.
     """
     if missing := [name for name in ("lock", "config.toml") if not (folder / name).is_file()]:
         got = f"no {' and no '.join(missing)} in it" if folder.is_dir() else "no such folder"
-        raise ConfigError(f"{folder} is no run folder", got=got, do="name one, like runs/digits")
+        raise ConfigError(f"{folder} is not a run folder", got=got, do="name one, like runs/digits")
     return configuration.load(str(folder / "config.toml"))
 
 

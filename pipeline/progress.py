@@ -16,7 +16,7 @@ from bigstep.terminal import Terminal
 
 
 class Bars(logging.Handler):
-    """Show one bar per stage, and plain lines for everything else."""
+    """One bar for each stage, and plain lines for everything else."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(logging.INFO)
@@ -37,7 +37,7 @@ class Bars(logging.Handler):
 
 
 class Lines(logging.Handler):
-    """Print every message as a line of its own, for logs and pipes."""
+    """A line for every message, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)

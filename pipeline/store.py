@@ -31,7 +31,7 @@ SHORT = 16  # characters of a hash in a folder name; the full one is in the mani
 
 
 class Store:
-    """Read and write one run folder."""
+    """One run folder, to read and to write."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

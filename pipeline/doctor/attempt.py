@@ -24,7 +24,7 @@ MOST = 200  # characters of a reason
 
 
 class Finding(Value):
-    """Hold what a probe found. A crash, a hang and silence are findings as well.
+    """What a probe found. A crash, a hang and silence are findings as well.
 
     Attributes:
         works: it loads and does what it is for.
@@ -54,7 +54,7 @@ class Finding(Value):
 
 @dataclass(frozen=True)
 class Ended:
-    """Hold how a process ended; `code` is None if it could not start or had to be killed, and `why` then says so."""
+    """How a process ended; `code` is None if it could not start or had to be killed, and `why` then says so."""
 
     code: int | None
     out: str
@@ -63,7 +63,7 @@ class Ended:
 
 
 class Running:
-    """Be a process with a time limit, in a group of its own, so that what it started ends with it."""
+    """A process with a time limit, in a group of its own, so that what it started ends with it."""
 
     def __init__(self, command: Sequence[str], limit_s: float) -> None:
         self.limit_s = limit_s

@@ -27,7 +27,7 @@ LIMIT_S = 60.0  # PyTorch from a cold disk takes 20 s; TensorRT builds an engine
 
 
 class Diagnosis(Value):
-    """Hold what was found, and what follows from it."""
+    """What was found, and what follows from it."""
 
     facts: Facts
     stages: list[Choice]

@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 
 class Gpu(Value):
-    """Hold one line of nvidia-smi; None where the GPU does not say, like the memory that a Jetson shares."""
+    """One line of nvidia-smi; None where the GPU does not say, like the memory that a Jetson shares."""
 
     name: str
     driver: str | None

@@ -10,6 +10,7 @@ import fcntl
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
 from pydantic import ValidationError
 
@@ -22,7 +23,7 @@ TRIALS = "trials"
 
 @dataclass(frozen=True)
 class Course:
-    """Hold one trial so far; `trial` is None until it has ended."""
+    """One trial so far; `trial` is None until it has ended."""
 
     name: str
     measurements: list[Measurement]
@@ -34,9 +35,10 @@ class Course:
         return [says for measurement in self.measurements for says in measurement.alarms.values()]
 
 
+@final
 @dataclass
 class Place:
-    """Find and read what is followed: the newest training of `run`, or one `training`, or one trial in it (final)."""
+    """Where to look: the newest training of `run`, or one `training`, or one trial in it."""
 
     run: Path | None
     training: Path | None = None

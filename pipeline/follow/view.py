@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, final
 
 import typer
 from rich.console import Group
@@ -33,7 +33,7 @@ NO_LOG = "No measurement so far; a run is watched if asked to, for example with 
 
 
 class View(Protocol):
-    """Be something that shows a training again and again."""
+    """What shows a training again and again."""
 
     def show(self, courses: Sequence[Course]) -> None:
         """Show the present state."""
@@ -42,8 +42,9 @@ class View(Protocol):
         """Show the last state."""
 
 
+@final
 class JsonLines:
-    """Print every new measurement as one line of JSON (final)."""
+    """A line of JSON for every new measurement."""
 
     def __init__(self) -> None:
         self._news = News()
@@ -56,8 +57,9 @@ class JsonLines:
     end = show
 
 
+@final
 class News:
-    """Remember what was shown (final)."""
+    """What was not shown before."""
 
     def __init__(self) -> None:
         self._shown: dict[str, int] = {}
@@ -69,8 +71,9 @@ class News:
         return found
 
 
+@final
 class Lines:
-    """Print the table once at the end, and until then a line for every new measurement and alarm (final)."""
+    """A line for every new measurement and alarm, and the table at the end."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal, self._news = terminal, News()
@@ -97,8 +100,9 @@ class Lines:
         self._terminal.print(line, markup=False, soft_wrap=not self._terminal.is_terminal)
 
 
+@final
 class Screen:
-    """Draw the table again and again, as much of it as the terminal is high; use it in a `with` statement (final)."""
+    """The table, drawn again and again, as much of it as the terminal is high; use it in a `with` statement."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal, self._live = terminal, Live(console=terminal, auto_refresh=False)

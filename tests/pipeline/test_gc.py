@@ -106,7 +106,7 @@ def test_a_folder_that_is_no_run_folder_is_left_alone(tmp_path, made):
         (folder / name).mkdir() if name == "keys" else (folder / name).write_text("x = 1")
     before = sorted(tmp_path.rglob("*"))
     for what in (gc.find, gc.remove):
-        with pytest.raises(ConfigError, match="is no run folder"):
+        with pytest.raises(ConfigError, match="is not a run folder"):
             what(folder)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -177,5 +177,5 @@ def test_the_command_says_what_it_would_do_and_then_does_it(bigstep, run_copy, t
 def test_one_wrong_folder_and_nothing_is_removed_from_the_others(bigstep, run_copy, tmp_path):
     expected = litter(run_copy)
     ended = bigstep("gc", run_copy, tmp_path, "--delete")
-    assert ended.code == 2 and "is no run folder" in ended.err
+    assert ended.code == 2 and "is not a run folder" in ended.err
     assert all((run_copy / path).exists() for path in expected)

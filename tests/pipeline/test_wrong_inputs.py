@@ -141,8 +141,8 @@ WRONG = {
     # ---- the run folder ----
     "run folder is a file": Wrong("data tiny --run-dir file", "file cannot be the run folder|--run-dir", 2, a_file("file")),
     "run folder below a file": Wrong("data tiny --run-dir file/deep", "cannot be the run folder", 2, a_file("file")),
-    "gc of no folder": Wrong("gc nowhere", "nowhere is no run folder|no such folder"),
-    "gc of somebody's folder": Wrong("gc . --delete", "is no run folder|no lock and no config.toml", 2, a_file("thesis.txt")),
+    "gc of no folder": Wrong("gc nowhere", "nowhere is not a run folder|no such folder"),
+    "gc of somebody's folder": Wrong("gc . --delete", "is not a run folder|no lock and no config.toml", 2, a_file("thesis.txt")),
     "gc with a wrong configuration": Wrong("gc {run} --delete", "unknown key 'nonsense'", 2, lambda at, run: (run / "config.toml").write_text("nonsense = 1")),
     # ---- bundles ----
     "serve nothing": Wrong("serve", "Missing argument 'BUNDLE'"),
