@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 import typer
 
-from bigstep import config as configuration
 from bigstep import terminal
+from bigstep.config import Config
+from bigstep.config_file import PRESETS, load, to_toml
 from bigstep.errors import BigstepError, ConfigError
 from pipeline.closure import OURS
 
@@ -53,8 +54,8 @@ def init(
     output: Annotated[Path, typer.Option(help="the file to write")] = Path("bigstep.toml"),
 ) -> None:
     """Write a commented configuration, and say what was inferred from your images."""
-    if preset not in configuration.PRESETS:
-        raise ConfigError("no such preset", got=preset, expected=", ".join(configuration.PRESETS))
+    if preset not in PRESETS:
+        raise ConfigError("no such preset", got=preset, expected=", ".join(PRESETS))
     if data == "folder" and images is None:
         raise ConfigError("--data folder wants the path of your images", do="bigstep init --data folder PATH")
     if data != "folder" and images is not None:
@@ -64,7 +65,7 @@ def init(
     settings = [f"name={json.dumps(name)}"] + ([f"data.kind={json.dumps(data)}"] if data else [])
     if images is not None:
         settings += _inferred(images)
-    _write_new(output, configuration.to_toml(configuration.load(preset, settings)))
+    _write_new(output, to_toml(load(preset, settings)))
     typer.echo(f"wrote {output}; next: bigstep run {shlex.quote(str(output))}")
 
 
@@ -227,7 +228,7 @@ def doctor(as_json: Json = False) -> None:
     from pipeline.keys import code_of
     from pipeline.stages import STAGES
 
-    missing = {stage.name: code_of(stage, configuration.Config()).missing() for stage in STAGES}
+    missing = {stage.name: code_of(stage, Config()).missing() for stage in STAGES}
     diagnosis = examine(missing)
     _report(diagnosis, as_json=as_json)
     sys.exit(0 if diagnosis.healthy else USER_ERROR)
@@ -310,8 +311,8 @@ def _run(
     sys.exit(EXIT[summary.outcome])
 
 
-def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[configuration.Config, Path]:
-    config = configuration.load(source, overrides)
+def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[Config, Path]:
+    config = load(source, overrides)
     return config, run_dir or Path("runs") / config.name
 
 

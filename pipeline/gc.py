@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigstep import config as configuration
 from bigstep.config import Config
+from bigstep.config_file import load
 from bigstep.errors import ConfigError, RecordError
 from bigstep.records.bundle import Bundle
 from bigstep.terminal import Terminal
@@ -89,7 +89,7 @@ def check(folder: Path) -> Config:
     if missing := [name for name in ("lock", "config.toml") if not (folder / name).is_file()]:
         got = f"no {' and no '.join(missing)} in it" if folder.is_dir() else "no such folder"
         raise ConfigError(f"{folder} is not a run folder", got=got, do="name one, like runs/digits")
-    return configuration.load(str(folder / "config.toml"))
+    return load(str(folder / "config.toml"))
 
 
 def remove(folder: Path) -> list[Leftover]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bigstep.config import Config, to_toml
+from bigstep.config import Config
+from bigstep.config_file import to_toml
 from bigstep.records.rate_map import Checkpoint, RateMap
 from bigstep.records.run import RunRecords
 from bigstep.records.sealed import Record, sha256

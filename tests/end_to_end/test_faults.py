@@ -42,7 +42,7 @@ def victims(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def toml(small_config, tmp_path_factory):
-    from bigstep.config import to_toml
+    from bigstep.config_file import to_toml
 
     path = tmp_path_factory.mktemp("faults") / "small.toml"
     path.write_text(to_toml(small_config))

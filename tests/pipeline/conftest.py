@@ -44,7 +44,7 @@ def run_copy(small_run, tmp_path):
 @pytest.fixture
 def small_toml(small_config, tmp_path):
     """Return the file of the small configuration, named like it."""
-    from bigstep.config import to_toml
+    from bigstep.config_file import to_toml
 
     path = tmp_path / "small.toml"
     path.write_text(to_toml(small_config))

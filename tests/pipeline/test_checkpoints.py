@@ -45,7 +45,10 @@ def test_a_table_gives_them_with_paths_of_its_own(folder):
         ("rate,seed,path\n", "names no checkpoint"),
         ("rate,seed,path\nfast,0,0.1.safetensors\n", "line 2: no learning rate above 0"),
         ("rate,seed,path\n-1,0,0.1.safetensors\n", "line 2: no learning rate above 0"),
-        ("rate,seed,path\n0.1,0,0.1.safetensors\n0.1,first,0.1.safetensors\n", "line 3: the seed is not a whole number"),
+        (
+            "rate,seed,path\n0.1,0,0.1.safetensors\n0.1,first,0.1.safetensors\n",
+            "line 3: the seed is not a whole number",
+        ),
         ("rate,seed,path\n0.1,0,gone.safetensors\n", "a checkpoint is missing"),
         ("rate,seed,path\n0.1,0,0.1.safetensors\n0.10,0,0.1-s1.safetensors\n", "rate 0.1 and seed 0 are named twice"),
     ],

@@ -15,7 +15,7 @@ import pytest
 import typer.main
 
 from bigstep import terminal
-from bigstep.config import load
+from bigstep.config_file import load
 from pipeline import cli, device
 from pipeline.stages import NAMES
 from serve.limits import Limits

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigstep.config import PRESETS, to_toml
+from bigstep.config_file import PRESETS, to_toml
 from bigstep.errors import ConfigError
 from bigstep.records.trained import Measurement, Recipe, Trial
 from bigstep.terminal import Terminal

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bigstep.config import to_toml
+from bigstep.config_file import to_toml
 from bigstep.errors import ConfigError, RecordError
 from pipeline import gc
 from pipeline.dry_run import dry_run

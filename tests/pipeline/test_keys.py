@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bigstep.config import Config, TrainConfig, load, storage_only
+from bigstep.config import Config, TrainConfig, storage_only
+from bigstep.config_file import load
 from pipeline import closure, keys
 from pipeline.dry_run import dry_run
 from pipeline.stages import DATA, MAP, NAMES, STAGES, TRAIN

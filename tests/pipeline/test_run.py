@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from bigstep.config import load
+from bigstep.config_file import load
 from bigstep.errors import DataError, TrainError
 from bigstep.records.trained import Trained
 from data.files import deferred

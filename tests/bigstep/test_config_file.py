@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigstep.config import PRESETS, Config, Section, load, num_fields, to_toml
+from bigstep.config import Config, Section, num_fields
+from bigstep.config_file import PRESETS, load, to_toml
 from bigstep.errors import ConfigError
 from bigstep.records.architecture import Family
 
