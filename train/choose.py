@@ -77,7 +77,7 @@ def label_free(robust_weight: float, logits: Callable[[str], NDArray[Any]]) -> S
     return score
 
 
-def rate_map(trials: Sequence[Trial], score: Score) -> list[RatePoint]:
+def rate_points(trials: Sequence[Trial], score: Score) -> list[RatePoint]:
     """Average the trials of each recipe over their seeds, smallest rate first; see `RatePoint` for what is left out."""
     recipes = sorted({t.recipe for t in trials}, key=lambda r: (r.rate, r.warmup_steps))
     return [_point(recipe, [t for t in trials if t.recipe == recipe], score) for recipe in recipes]

@@ -36,7 +36,7 @@ class Finish:
         """Return the steps at the large rate of a run of so many steps."""
         return max_steps if self.kind == "none" else min(max_steps, max(1, math.floor(FIRST * self.whole_steps)))
 
-    def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Second:
+    def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Finishing:
         """Return the second phase of a run, which shares its weights and goes on counting its steps and epochs."""
         averages = self.kind == "average"
         rate = plan.recipe.rate if averages else min(self.rate, plan.recipe.rate)
@@ -44,12 +44,12 @@ class Finish:
         after = replace(step.start(run.model, recipe), epoch=run.epoch, steps=run.steps, curve=run.curve)
         stop_loss = -math.inf if averages else plan.stop_loss
         second = replace(plan, recipe=recipe, max_steps=max_steps, stop_loss=stop_loss)
-        return Second(after, second, AveragedModel(run.model) if averages else None)
+        return Finishing(after, second, AveragedModel(run.model) if averages else None)
 
 
 @dataclass(frozen=True)
-class Second:
-    """Hold a second phase: the run to fit, its plan, and the average that grows after every epoch, if there is one."""
+class Finishing:
+    """A second phase: the run to fit, its plan, and the average that grows after every epoch, if there is one."""
 
     run: step.Run
     plan: step.Plan

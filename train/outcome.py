@@ -24,7 +24,7 @@ from train.measure.sparsity import activation_sparsity
 from train.networks.build import save_weights
 from train.networks.feed import Inputs, first
 from train.networks.predict import predict
-from train.setup import Bench, Job
+from train.setup import Job, Setup
 
 EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
 OUTPUT_BYTES = 64 * 2**20  # of the logits that a trial keeps of one split: those of all ImageNet would take 5 GB
@@ -32,7 +32,7 @@ SIGNAL_IMAGES = 2000  # training images on which signals without bias labels are
 STUCK_EPOCHS = 6  # the losses of fewer epochs do not say whether a run is stuck
 
 
-def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
+def measure(setup: Setup, job: Job, run: step.Run, work: Path) -> Trial:
     """Measure a finished run; diverged weights are neither kept nor measured, nor are runs that may go on later."""
     assert run.status is not None
     outcome = {"name": job.name, "recipe": job.recipe, "seed": job.seed, "steps": run.steps}
@@ -41,17 +41,17 @@ def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
         return Trial(**outcome, status=run.status, train_loss=None)
     if run.status == "unfitted" and not job.final:
         if run.epoch == EARLY_EPOCH:  # nobody is called after the last epoch
-            save_outputs(bench, run.model, work, "early")
+            save_outputs(setup, run.model, work, "early")
         return Trial(
             **outcome,
-            status="stuck" if bench.finish.kind == "none" and stuck([loss for _, loss in run.curve]) else "stopped",
+            status="stuck" if setup.finish.kind == "none" and stuck([loss for _, loss in run.curve]) else "stopped",
             train_loss=run.train_loss,
         )
     save_weights(run.model, work / "weights.safetensors")
-    save_outputs(bench, run.model, work, "final")
-    if bench.keeps_moments:
-        moments.note(work, run, first_losses(bench, run.model))
-    x_biased, y_biased = bench.tensors("validation_biased")
+    save_outputs(setup, run.model, work, "final")
+    if setup.keeps_moments:
+        moments.note(work, run, first_losses(setup, run.model))
+    x_biased, y_biased = setup.tensors("validation_biased")
     logits = predict(run.model, x_biased)
     return Trial(
         **outcome,
@@ -60,22 +60,22 @@ def measure(bench: Bench, job: Job, run: step.Run, work: Path) -> Trial:
         biased_accuracy=float((logits.argmax(dim=1) == y_biased).float().mean()),
         biased_loss=float(cross_entropy(logits, y_biased)),
         stored=True,
-        **(_by_groups(bench, run.model, work) if bench.bias_labels else _label_free(bench, run.model, work)),
+        **(_by_groups(setup, run.model, work) if setup.bias_labels else _label_free(setup, run.model, work)),
     )
 
 
-def first_losses(bench: Bench, model: nn.Module) -> moments.Losses:
+def first_losses(setup: Setup, model: nn.Module) -> moments.Losses:
     """Return the logits of the first training images, which lie in random order."""
-    split = bench.images.split("train")
-    logits_NK = predict(model, bench.tensors("train")[0][:SIGNAL_IMAGES]).cpu().numpy()
+    split = setup.images.split("train")
+    logits_NK = predict(model, setup.tensors("train")[0][:SIGNAL_IMAGES]).cpu().numpy()
     aligned_N = None if split.aligned is None else split.aligned[:SIGNAL_IMAGES]
     return moments.Losses(logits_NK, np.array(split.labels[:SIGNAL_IMAGES]), aligned_N)
 
 
-def _by_groups(bench: Bench, model: nn.Module, work: Path) -> dict[str, float | None]:
+def _by_groups(setup: Setup, model: nn.Module, work: Path) -> dict[str, float | None]:
     """Measure accuracy by group, and how much can be pruned, on `validation`."""
-    split = bench.images.split("validation")
-    x_NCHW, _ = bench.tensors("validation")
+    split = setup.images.split("validation")
+    x_NCHW, _ = setup.tensors("validation")
 
     def scores(model: nn.Module) -> Accuracies:
         return accuracies(_correct(model, x_NCHW, split), split.labels, split.bias, split.aligned)
@@ -88,9 +88,9 @@ def _by_groups(bench: Bench, model: nn.Module, work: Path) -> dict[str, float | 
     return {**known, "prunability": prunability.area(curve)}
 
 
-def _label_free(bench: Bench, model: nn.Module, work: Path) -> dict[str, Signals | float | None]:
+def _label_free(setup: Setup, model: nn.Module, work: Path) -> dict[str, Signals | float | None]:
     """Measure what needs no bias label, on the first training images, which lie in random order."""
-    x_NCHW, y_N = bench.tensors("train")
+    x_NCHW, y_N = setup.tensors("train")
     x_NCHW, y_N = first(x_NCHW, SIGNAL_IMAGES), y_N[:SIGNAL_IMAGES]
     logits_NK, z_ND = outputs(model, x_NCHW)
     early = work / "train.early.npy"  # absent if the run was over by then
@@ -123,10 +123,10 @@ def _correct(model: nn.Module, x_NCHW: Inputs, split: Split) -> NDArray[np.bool_
     return correct
 
 
-def save_outputs(bench: Bench, model: nn.Module, work: Path, moment: str) -> None:
+def save_outputs(setup: Setup, model: nn.Module, work: Path, moment: str) -> None:
     """Keep the logits of a split, of the first images alone where all of them are too many."""
     for name in ("train", "validation_biased"):
-        x_NCHW, _ = bench.tensors(name)
-        most = max(1, OUTPUT_BYTES // (4 * bench.architecture.classes))
+        x_NCHW, _ = setup.tensors(name)
+        most = max(1, OUTPUT_BYTES // (4 * setup.architecture.classes))
         logits_NK = predict(model, first(x_NCHW, most)).cpu().numpy()
         np.save(work / f"{name}.{moment}.npy", logits_NK, allow_pickle=False)

@@ -29,7 +29,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Setup:
     """Hold what every trial of a stage shares: the images on one device, the network, the stopping rule.
 
     `out` is the folder of the unfinished record; two processes may share it, each working on trials of its own.

@@ -26,7 +26,7 @@ from train.networks import own, pretrained
 from train.networks.build import build, describe, load_weights, normalise
 from train.networks.predict import one_thread, predict
 from train.search import Axis, Search
-from train.setup import Bench, Job
+from train.setup import Job, Setup
 from train.trial import CHECKPOINT
 from train.workers import run_trials
 
@@ -53,40 +53,40 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     Raises:
         TrainError: there is no rate at which every seed fitted.
     """
-    bench = make_bench(config, images, device, out)
+    setup = make_setup(config, images, device, out)
     if config.watch_steps:
         event_files.say_if_missing()
-    score = score_of(config, bench)
-    found = _search(config, bench, score)
+    score = score_of(config, setup)
+    found = _search(config, setup, score)
     trials = [trial for seeds in found.trials.values() for trial in seeds.values()]
-    points = choose.rate_map(trials, score)
-    choice = choose.choose(points, trials, score, RULES[bench.bias_labels], config.rates)
+    points = choose.rate_points(trials, score)
+    choice = choose.choose(points, trials, score, RULES[setup.bias_labels], config.rates)
     every = {t.name: t for t in trials}
-    baselines = _baselines(config, bench, every) if config.baselines else []
+    baselines = _baselines(config, setup, every) if config.baselines else []
     on_map = [name for name in every if name in {t.name for t in trials} | {j.name for j in _grid(config)}]
     trials = list(every.values())
-    for checkpoint in bench.out.glob(f"trials/*/{CHECKPOINT}"):
+    for checkpoint in setup.out.glob(f"trials/*/{CHECKPOINT}"):
         checkpoint.unlink()
     info = TrainedInfo(
-        architecture=bench.architecture,
+        architecture=setup.architecture,
         batch_size=config.batch_size,
         stop_loss=config.stop_loss,
         chosen=choice.trial,
         why=choice.why,
-        rule="groups" if bench.bias_labels else "label-free",
+        rule="groups" if setup.bias_labels else "label-free",
         search=found.says,
         spent=found.spent_steps() / config.max_steps,
         at_edge=choice.at_edge,
-        map=choose.rate_map([every[name] for name in on_map], score),
-        trials=_keep(bench, trials, choice.trial, baselines, config.store_mb),
+        points=choose.rate_points([every[name] for name in on_map], score),
+        trials=_keep(setup, trials, choice.trial, baselines, config.store_mb),
         baselines=baselines,
     )
-    _save_probe(bench, choice.trial)
+    _save_probe(setup, choice.trial)
     log.info("%s", choice.why)
     return Trained.seal(out, info)
 
 
-def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
+def make_setup(config: TrainConfig, images: Images, device: str, out: Path) -> Setup:
     """Return what every trial shares; bias labels are used if the configuration and the images allow it."""
     architecture = architecture_of(config, images)
     known = config.bias_labels and bool(images.info.attributes)
@@ -94,7 +94,7 @@ def make_bench(config: TrainConfig, images: Images, device: str, out: Path) -> B
         log.warning("validation has no aligned or no conflicting image: the rate is chosen without bias labels")
         known = False
     _try_out(config, architecture, images, bias_labels=known)
-    return Bench(
+    return Setup(
         images,
         architecture,
         config.batch_size,
@@ -114,28 +114,28 @@ def _has_both_groups(images: Images) -> bool:
     return aligned_N is not None and bool(aligned_N.any()) and not bool(aligned_N.all())
 
 
-def score_of(config: TrainConfig, bench: Bench) -> choose.Score:
+def score_of(config: TrainConfig, setup: Setup) -> choose.Score:
     """Return what the search maximises."""
-    if bench.bias_labels:
+    if setup.bias_labels:
         return choose.by_groups(config.robust_weight)
 
     def logits(trial: str) -> NDArray[np.float32]:
-        path = bench.out / "trials" / trial / "validation_biased.final.npy"
+        path = setup.out / "trials" / trial / "validation_biased.final.npy"
         found: NDArray[np.float32] = np.load(path, allow_pickle=False)
         return found
 
     return choose.label_free(config.robust_weight, logits)
 
 
-def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
+def _search(config: TrainConfig, setup: Setup, score: choose.Score) -> Search:
     """Run the search; its finished rounds lie in `work/rounds.json`, so that it goes on as it had begun."""
-    y_N = torch.from_numpy(np.array(bench.images.split("train").labels))
-    epoch_steps = step.steps_of_epoch(len(y_N), config.batch_size, build(bench.architecture))
+    y_N = torch.from_numpy(np.array(setup.images.split("train").labels))
+    epoch_steps = step.steps_of_epoch(len(y_N), config.batch_size, build(setup.architecture))
     chance_loss = step.chance_loss(y_N)
     axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
     found = Search(axis, lambda trials: score(trials) or 0.0)
-    journal = bench.out / WORK / "rounds.json"
-    past = _read_rounds(bench.out, journal)
+    journal = setup.out / WORK / "rounds.json"
+    past = _read_rounds(setup.out, journal)
     done: list[list[Trial]] = []
     rounds = found.rounds()
     trials: list[Trial] | None = None
@@ -144,7 +144,7 @@ def _search(config: TrainConfig, bench: Bench, score: choose.Score) -> Search:
             jobs = rounds.send(trials) if trials is not None else next(rounds)
         except StopIteration:
             return found
-        trials = past[len(done)] if len(done) < len(past) else list(run_all(bench, jobs, log).values())
+        trials = past[len(done)] if len(done) < len(past) else list(run_all(setup, jobs, log).values())
         done.append(trials)
         if len(done) > len(past):
             journal.parent.mkdir(exist_ok=True)
@@ -165,14 +165,14 @@ def _read_rounds(out: Path, journal: Path) -> list[list[Trial]]:
         return []
 
 
-def _baselines(config: TrainConfig, bench: Bench, trials: dict[str, Trial]) -> list[Baseline]:
+def _baselines(config: TrainConfig, setup: Setup, trials: dict[str, Trial]) -> list[Baseline]:
     """Train the grid with one seed and the conventional recipes with all, and name the best of each; adds to trials.
 
     What does not fit gets the larger budget of baselines.
     """
     grid = _grid(config)
     failed = {t.name for t in trials.values() if t.status in ("diverged", "collapsed")}
-    trials |= run_all(bench, [j for j in grid if j.name not in failed], rivals_log)
+    trials |= run_all(setup, [j for j in grid if j.name not in failed], rivals_log)
     seeds = range(config.num_seeds)
     named = {name: _jobs([r], seeds, config.baseline_max_steps) for name, r in choose.CONVENTIONAL.items()}
     rivals = [job for jobs in named.values() for job in jobs if job.name not in trials]
@@ -181,7 +181,7 @@ def _baselines(config: TrainConfig, bench: Bench, trials: dict[str, Trial]) -> l
     unfitted = [job for job in unfitted if trials[job.name].steps < config.baseline_max_steps]
     rivals += [replace(j, name=f"{j.name}-long", max_steps=config.baseline_max_steps) for j in unfitted]
     # A conventional recipe has no second phase at another rate.
-    trials |= run_all(replace(bench, finish=Finish()), rivals, rivals_log)
+    trials |= run_all(replace(setup, finish=Finish()), rivals, rivals_log)
 
     def longest(jobs: Sequence[Job]) -> list[Trial]:
         return [trials.get(f"{j.name}-long", trials[j.name]) for j in jobs]
@@ -281,10 +281,10 @@ def _jobs(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> li
     return [Job(f"{recipe.name}-s{seed}", recipe, seed, max_steps) for recipe in recipes for seed in seeds]
 
 
-def run_all(bench: Bench, jobs: Sequence[Job], log: logging.Logger) -> dict[str, Trial]:
+def run_all(setup: Setup, jobs: Sequence[Job], log: logging.Logger) -> dict[str, Trial]:
     """Run jobs, logging each as it finishes, and return their trials by name in the order of the jobs."""
     trials: dict[str, Trial] = {}
-    for trial in run_trials(bench, jobs):
+    for trial in run_trials(setup, jobs):
         trials[trial.name] = trial
         place = {"done": len(trials), "total": len(jobs)}
         log.info("%s %s after %d steps", trial.name, trial.status, trial.steps, extra=place)
@@ -294,11 +294,11 @@ def run_all(bench: Bench, jobs: Sequence[Job], log: logging.Logger) -> dict[str,
 
 
 def _keep(
-    bench: Bench, trials: Sequence[Trial], chosen: str, baselines: Sequence[Baseline], store_mb: int
+    setup: Setup, trials: Sequence[Trial], chosen: str, baselines: Sequence[Baseline], store_mb: int
 ) -> list[Trial]:
     """Drop weights beyond the byte budget, never those of the chosen trial and of the baselines."""
     needed = {chosen} | {b.trial for b in baselines}
-    folder = bench.out / "trials"
+    folder = setup.out / "trials"
     left = store_mb * 1_000_000
     size = (folder / chosen / "weights.safetensors").stat().st_size  # all trials are of one architecture
     kept = []
@@ -313,11 +313,11 @@ def _keep(
     return sorted(kept, key=lambda t: t.name)
 
 
-def _save_probe(bench: Bench, chosen: str) -> None:
+def _save_probe(setup: Setup, chosen: str) -> None:
     """Keep a few images with the logits of the chosen network: who rebuilds it can see that it is the same."""
-    model = load_weights(bench.architecture, bench.out / "trials" / chosen / "weights.safetensors")
-    probe = np.array(bench.images.split("validation_biased").images[:PROBES])
+    model = load_weights(setup.architecture, setup.out / "trials" / chosen / "weights.safetensors")
+    probe = np.array(setup.images.split("validation_biased").images[:PROBES])
     with one_thread():
-        logits_NK = predict(model, normalise(probe, bench.architecture))
-    np.save(bench.out / "probe.images.npy", probe, allow_pickle=False)
-    np.save(bench.out / "probe.logits.npy", logits_NK.numpy(), allow_pickle=False)
+        logits_NK = predict(model, normalise(probe, setup.architecture))
+    np.save(setup.out / "probe.images.npy", probe, allow_pickle=False)
+    np.save(setup.out / "probe.logits.npy", logits_NK.numpy(), allow_pickle=False)

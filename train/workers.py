@@ -20,7 +20,7 @@ from bigstep.errors import TrainError
 from bigstep.machine import usable_cores
 from bigstep.records.trained import Trial
 from train.networks.predict import one_thread
-from train.setup import Bench, Job
+from train.setup import Job, Setup
 from train.stack import can_vectorise, fit_together
 from train.step import fit
 from train.trial import Fitting, Making, go_on, make_trial, run_trial, to_its_end
@@ -28,29 +28,29 @@ from train.trial import Fitting, Making, go_on, make_trial, run_trial, to_its_en
 J = TypeVar("J")
 R = TypeVar("R")
 STACKED = ("mlp", "cnn")  # a user's own network may do what `vmap` has no rule for
-_bench: Bench  # set once in each worker, so that the images travel once
+_setup: Setup  # set once in each worker, so that the images travel once
 
 
-def run_trials(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
+def run_trials(setup: Setup, jobs: Sequence[Job]) -> Iterator[Trial]:
     """Run every job and yield its trial as it finishes. Results do not depend on the number of processes."""
-    yield from run_together(bench, jobs) if bench.device == "cuda" else side_by_side(bench, jobs, run_trial)
+    yield from run_together(setup, jobs) if setup.device == "cuda" else side_by_side(setup, jobs, run_trial)
 
 
-def side_by_side(bench: Bench, jobs: Sequence[J], work: Callable[[Bench, J], R]) -> Iterator[R]:
-    """Yield work(bench, job) of every job as it finishes: in processes on the CPU, one after the other on a GPU.
+def side_by_side(setup: Setup, jobs: Sequence[J], work: Callable[[Setup, J], R]) -> Iterator[R]:
+    """Yield work(setup, job) of every job as it finishes: in processes on the CPU, one after the other on a GPU.
 
     Args:
         work: a function of a module, which a process finds by its name.
     """
-    processes = min(usable_cores(), len(jobs)) if bench.device == "cpu" else 1
+    processes = min(usable_cores(), len(jobs)) if setup.device == "cpu" else 1
     if processes <= 1:
         for job in jobs:
             with one_thread():
-                done = work(bench, job)
+                done = work(setup, job)
             yield done
         return
     context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang in its thread pools
-    light = replace(bench, held={})
+    light = replace(setup, held={})
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(light, os.getpid()))
     try:
         for future in as_completed(_submit(pool, jobs, work)):
@@ -66,14 +66,14 @@ def side_by_side(bench: Bench, jobs: Sequence[J], work: Callable[[Bench, J], R])
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
+def run_together(setup: Setup, jobs: Sequence[Job]) -> Iterator[Trial]:
     """Run every job in this process and yield its trial as it finishes: those that can be vectorised in one stack."""
     stacked: list[tuple[Making, Fitting]] = []
     for job in jobs:
-        making = make_trial(bench, job)
+        making = make_trial(setup, job)
         found = go_on(making)
         if isinstance(found, Fitting):
-            known = bench.architecture.family in STACKED
+            known = setup.architecture.family in STACKED
             if known and can_vectorise(found.run.model, found.x, found.plan):
                 stacked.append((making, found))
                 continue
@@ -82,7 +82,7 @@ def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
         yield found
     if not stacked:
         return
-    x_NCHW, y_N = bench.tensors("train")
+    x_NCHW, y_N = setup.tensors("train")
     assert isinstance(x_NCHW, Tensor)  # or nothing could be vectorised
     runs, plans = [f.run for _, f in stacked], [f.plan for _, f in stacked]
     for index, over in fit_together(runs, x_NCHW, y_N, plans):
@@ -93,7 +93,7 @@ def run_together(bench: Bench, jobs: Sequence[Job]) -> Iterator[Trial]:
             fitting.after_epoch(fitting.run)
 
 
-def _submit(pool: ProcessPoolExecutor, jobs: Sequence[J], work: Callable[[Bench, J], R]) -> list[Future[R]]:
+def _submit(pool: ProcessPoolExecutor, jobs: Sequence[J], work: Callable[[Setup, J], R]) -> list[Future[R]]:
     """Submit every job; the workers that this starts ignore Ctrl-C from their first instruction on."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -102,9 +102,9 @@ def _submit(pool: ProcessPoolExecutor, jobs: Sequence[J], work: Callable[[Bench,
         signal.signal(signal.SIGINT, before)
 
 
-def _begin(bench: Bench, parent: int) -> None:
-    global _bench
-    _bench = bench
+def _begin(setup: Setup, parent: int) -> None:
+    global _setup
+    _setup = setup
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops its workers
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
@@ -117,5 +117,5 @@ def _die_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(work: Callable[[Bench, J], R], job: J) -> R:
-    return work(_bench, job)
+def _work(work: Callable[[Setup, J], R], job: J) -> R:
+    return work(_setup, job)

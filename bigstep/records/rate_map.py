@@ -67,7 +67,7 @@ class FlowResult(Value):
     loss: float
 
 
-class SecondPhaseResult(Value):
+class SecondPhase(Value):
     """Hold what a second phase made of one rate; accuracies, barrier and agreement are fractions.
 
     `small` and `large` are unbiased accuracies after fine-tuning at the smallest and largest rate for it, `averaged`
@@ -123,7 +123,7 @@ class RateMapInfo(Value):
     report_split: Literal["test", "validation"]
     trials: list[MapTrial]
     flows: list[FlowResult]
-    second_phase: list[SecondPhaseResult]
+    second_phase: list[SecondPhase]
     second_rates: tuple[float, float] | None
     thresholds: list[Threshold]
     band: list[float]

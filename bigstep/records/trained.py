@@ -155,7 +155,7 @@ class TrainedInfo(Value):
     search: list[str]
     spent: float
     at_edge: bool
-    map: list[RatePoint]
+    points: list[RatePoint]
     trials: list[Trial]
     baselines: list[Baseline]
 

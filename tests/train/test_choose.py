@@ -16,7 +16,7 @@ RULE = "{score:.3f}, of {conflicting:.3f} and {prunability:.3f}"
 def chosen(trials, weight=0.5):
     score = choose.by_groups(weight)
     rates = sorted({t.recipe.rate for t in trials})
-    return choose.choose(choose.rate_map(trials, score), trials, score, RULE, rates)
+    return choose.choose(choose.rate_points(trials, score), trials, score, RULE, rates)
 
 
 def test_the_grid_is_logarithmic_and_holds_both_ends():
@@ -39,7 +39,7 @@ def test_the_map_averages_over_seeds(make_trial):
         make_trial(0.1, 0, conflicting=0.2, prunability=0.4),
         make_trial(0.1, 1, conflicting=0.4, prunability=0.4),
     ]
-    low, high = choose.rate_map(trials, choose.by_groups(0.75))
+    low, high = choose.rate_points(trials, choose.by_groups(0.75))
     assert (low.rate, high.rate) == (0.1, 0.2) and high.statuses == ["fitted", "fitted"]
     assert (high.unbiased, high.aligned, high.conflicting, high.prunability) == pytest.approx((0.6, 0.9, 0.7, 0.8))
     assert high.score == pytest.approx(0.75 * 0.7 + 0.25 * 0.8)
@@ -81,7 +81,7 @@ def test_one_seed_that_did_not_fit_excludes_its_rate(make_trial, status):
         make_trial(0.05, 0, conflicting=0.1),
         make_trial(0.05, 1, conflicting=0.1),
     ]
-    points = choose.rate_map(trials, choose.by_groups(0.5))
+    points = choose.rate_points(trials, choose.by_groups(0.5))
     assert points[2].score is None and points[2].conflicting is None and points[2].statuses == ["fitted", status]
     choice = chosen(trials)
     assert choice.trial == "sgd-0.1-s0" and not choice.at_edge
@@ -100,7 +100,7 @@ def test_a_choice_at_the_edge_of_the_grid_is_marked(make_trial, best, at_edge):
 def test_the_edge_is_that_of_the_grid_not_of_what_was_tried(make_trial):
     trials = [make_trial(rate, conflicting=rate) for rate in (0.1, 0.2)]
     score = choose.by_groups(0.5)
-    choice = choose.choose(choose.rate_map(trials, score), trials, score, RULE, [0.05, 0.1, 0.2, 0.4])
+    choice = choose.choose(choose.rate_points(trials, score), trials, score, RULE, [0.05, 0.1, 0.2, 0.4])
     assert choice.trial == "sgd-0.2-s0" and not choice.at_edge
 
 
@@ -183,7 +183,7 @@ def test_without_bias_labels_signals_decide_by_the_formula(make_trial):
 def test_the_weight_decides_without_bias_labels_too(make_trial, weight, rate):
     trials = [signalled(make_trial, 0.1, prunability=0.9, sparsity=0.8), signalled(make_trial, 0.2, separation=0.9)]
     score = choose.label_free(weight, {}.__getitem__)
-    choice = choose.choose(choose.rate_map(trials, score), trials, score, "{score:.3f}", [0.1, 0.2])
+    choice = choose.choose(choose.rate_points(trials, score), trials, score, "{score:.3f}", [0.1, 0.2])
     assert choice.trial == f"sgd-{rate:g}-s0"
 
 

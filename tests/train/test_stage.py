@@ -21,7 +21,7 @@ from train.measure.label_free import loss_gini
 from train.measure.loss_share import sample_losses
 from train.networks.build import load_weights, normalise
 from train.networks.predict import predict
-from train.setup import Bench, Job
+from train.setup import Job, Setup
 
 CONFIG = TrainConfig(
     widths=(8,),
@@ -62,7 +62,7 @@ def test_every_rate_seed_and_baseline_has_a_trial(trained):
     recipes = ["adam-0.001", "sgd-0.01", "sgd-0.05-m0.9", "sgd-0.1", "sgd-10", "sgd-1000"]
     expected = [f"{r}-s{seed}" for r in recipes for seed in (0, 1)]
     assert [n for n in names if not n.endswith("-long")] == sorted(expected)
-    assert [p.rate for p in trained.info.map] == [0.1, 10.0, 1000.0]
+    assert [p.rate for p in trained.info.points] == [0.1, 10.0, 1000.0]
     assert [b.name for b in trained.info.baselines] == [
         "biased-validation",
         "sgd-0.01",
@@ -72,7 +72,7 @@ def test_every_rate_seed_and_baseline_has_a_trial(trained):
 
 
 def test_the_only_usable_rate_is_chosen(trained):
-    assert set(trained.info.map[1].statuses) > {"fitted"} and trained.info.map[1].score is None
+    assert set(trained.info.points[1].statuses) > {"fitted"} and trained.info.points[1].score is None
     assert trained.info.chosen.startswith("sgd-0.1-s") and trained.info.at_edge
     assert trained.info.trial(trained.info.chosen).status == "fitted"
     assert "At 10 not every seed fits" in trained.info.why
@@ -156,8 +156,8 @@ def test_signals_are_what_the_files_say(blind, rows):
 def test_a_short_trial_goes_on_to_the_bits_of_an_undisturbed_one(rows, tmp_path, cores):
     recipe = Recipe(optimizer="sgd", rate=0.002, momentum=0.5)
     for out, lengths in (("whole", [60]), ("parts", [12, 30, 60])):
-        bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / out)
-        found = [trial.run_trial(bench, Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
+        setup = stage.make_setup(CONFIG, rows, "cpu", tmp_path / out)
+        found = [trial.run_trial(setup, Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
         assert [t.steps for t in found] == lengths and found[-1].status == "unfitted"
         assert all(t.status == "stopped" and not t.stored and t.conflicting is None for t in found[:-1])
     whole, parts = (tmp_path / out / "trials" / "t" for out in ("whole", "parts"))
@@ -181,7 +181,7 @@ def test_a_trial_killed_while_it_is_published_ends_with_the_same_files(
     recipe = Recipe(optimizer="sgd", rate=0.002)
     config = CONFIG.model_copy(update={"watch_steps": watch_steps})
     jobs = [Job("t", recipe, 0, n, final=n == 60) for n in lengths]
-    whole, killed = (stage.make_bench(config, rows, "cpu", tmp_path / name) for name in ("whole", "killed"))
+    whole, killed = (stage.make_setup(config, rows, "cpu", tmp_path / name) for name in ("whole", "killed"))
     for job in jobs:
         expected = trial.run_trial(whole, job)
     for job in jobs:
@@ -195,8 +195,8 @@ def test_a_trial_killed_while_it_is_published_ends_with_the_same_files(
         assert trial.run_trial(killed, job).steps == job.max_steps
     assert trial.run_trial(killed, jobs[-1]) == expected
 
-    def files(bench):
-        folder = bench.out / "trials" / "t"
+    def files(setup):
+        folder = setup.out / "trials" / "t"
         paths = [p for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts]
         return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
@@ -207,17 +207,17 @@ def test_without_a_conflicting_image_in_validation_the_rate_is_chosen_without_bi
     for path in rows.folder.iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     np.save(tmp_path / "validation.bias.npy", np.array(rows.split("validation").labels)[:, None])
-    bench = stage.make_bench(CONFIG, replace(rows, folder=tmp_path), "cpu", tmp_path / "out")
-    assert not bench.bias_labels and "no conflicting image" in caplog.text
-    assert stage.make_bench(CONFIG, rows, "cpu", tmp_path / "out").bias_labels
+    setup = stage.make_setup(CONFIG, replace(rows, folder=tmp_path), "cpu", tmp_path / "out")
+    assert not setup.bias_labels and "no conflicting image" in caplog.text
+    assert stage.make_setup(CONFIG, rows, "cpu", tmp_path / "out").bias_labels
 
 
 def test_a_short_trial_whose_checkpoint_is_lost_starts_again(rows, tmp_path, cores):
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path)
+    setup = stage.make_setup(CONFIG, rows, "cpu", tmp_path)
     recipe = Recipe(optimizer="sgd", rate=0.002)
-    trial.run_trial(bench, Job("t", recipe, 0, 12, final=False))
+    trial.run_trial(setup, Job("t", recipe, 0, 12, final=False))
     (tmp_path / "trials" / "t" / "checkpoint.safetensors").write_bytes(b"cut")
-    assert trial.run_trial(bench, Job("t", recipe, 0, 60)).steps == 60
+    assert trial.run_trial(setup, Job("t", recipe, 0, 60)).steps == 60
 
 
 def test_early_outputs_are_kept_of_runs_that_last_so_long(trained):
@@ -310,7 +310,7 @@ def test_a_search_whose_rounds_are_damaged_starts_again_and_ends_in_the_same_dig
 def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_path, cores, monkeypatch):
     shutil.copytree(trained.folder / "trials", tmp_path / "trials")
     jobs = [t for t in trained.info.trials if t.stored]
-    bench = Bench(rows, trained.info.architecture, 16, 0.15, "cpu", tmp_path)
+    setup = Setup(rows, trained.info.architecture, 16, 0.15, "cpu", tmp_path)
     needed = {trained.info.chosen} | {b.trial for b in trained.info.baselines}
     spare = sorted({t.name for t in jobs} - needed)
     assert len(needed) >= 4 and len(spare) >= 2
@@ -318,12 +318,12 @@ def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_
     budget = (len(needed) + 1.5) * size / 1_000_000  # room for one that nobody needs
     for _ in range(2):  # a second time, as after a crash before the record is sealed
         found = [Trial.model_validate_json(p.read_bytes()) for p in sorted(tmp_path.glob("trials/*/trial.json"))]
-        kept = stage._keep(bench, found, trained.info.chosen, trained.info.baselines, budget)
+        kept = stage._keep(setup, found, trained.info.chosen, trained.info.baselines, budget)
         assert {t.name for t in kept if t.stored} == needed | {spare[0]}
         assert {p.parent.name for p in tmp_path.rglob("weights.safetensors")} == needed | {spare[0]}
         read = json.loads((tmp_path / "trials" / spare[1] / "trial.json").read_bytes())
         assert read["stored"] is False and [t.name for t in kept] == sorted(t.name for t in kept)
-    none_left = stage._keep(bench, trained.info.trials, trained.info.chosen, trained.info.baselines, 0)
+    none_left = stage._keep(setup, trained.info.trials, trained.info.chosen, trained.info.baselines, 0)
     assert {t.name for t in none_left if t.stored} == needed
 
 
@@ -331,9 +331,9 @@ def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_trial_on_the_gpu_resembles_the_one_on_the_cpu(trained, rows, tmp_path):
     found = trained.info.trial("adam-0.001-s0")
-    bench = Bench(rows, trained.info.architecture, CONFIG.batch_size, CONFIG.stop_loss, "cuda", tmp_path)
-    on_gpu = trial.run_trial(bench, Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
+    setup = Setup(rows, trained.info.architecture, CONFIG.batch_size, CONFIG.stop_loss, "cuda", tmp_path)
+    on_gpu = trial.run_trial(setup, Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
     assert (on_gpu.status, on_gpu.steps) == (found.status, found.steps)
     assert on_gpu.train_loss == pytest.approx(found.train_loss, rel=0.02)
     assert on_gpu.conflicting == pytest.approx(found.conflicting, abs=0.1)
-    assert load_weights(bench.architecture, tmp_path / "trials" / found.name / "weights.safetensors")
+    assert load_weights(setup.architecture, tmp_path / "trials" / found.name / "weights.safetensors")

@@ -220,7 +220,7 @@ def make_trained(folder: Path) -> Trained:
         search=["In 750 steps up to 0.8 none diverges or collapses; 3.2 diverged."],
         spent=2.25,
         at_edge=False,
-        map=points,
+        points=points,
         trials=trials,
         baselines=[
             Baseline(name="adam", trial="adam-0", why="the default of most tutorials"),

@@ -26,7 +26,7 @@ from train.measure import measurements, prunability, sharpness
 from train.networks.build import load_weights, place
 from train.networks.feed import Inputs
 from train.networks.predict import mean_loss, predict
-from train.setup import Bench
+from train.setup import Setup
 
 log = logging.getLogger("bigstep.lr-map")
 FILE = "numbers.json"
@@ -55,14 +55,14 @@ class Measured:
     missing: dict[str, str]
 
 
-def measure_network(bench: Bench, network: Network) -> Measured:
+def measure_network(setup: Setup, network: Network) -> Measured:
     """Measure one network, or take what an earlier run measured of it from the disk."""
     file = network.folder / FILE
     if file.is_file():
         held = json.loads(file.read_bytes())
         return Measured(network.name, held["numbers"], held["missing"])
-    model = place(load_weights(bench.architecture, network.weights), bench.device)
-    numbers, missing = _numbers(bench, model, network.recipe)
+    model = place(load_weights(setup.architecture, network.weights), setup.device)
+    numbers, missing = _numbers(setup, model, network.recipe)
     network.folder.mkdir(parents=True, exist_ok=True)
     write_json(file.with_suffix(".tmp"), {"numbers": numbers, "missing": missing})
     file.with_suffix(".tmp").replace(file)
@@ -74,9 +74,9 @@ def report_split(images: Images) -> Literal["test", "validation"]:
     return "test" if images.info.counts.get("test") else "validation"
 
 
-def curvature_images(bench: Bench) -> tuple[Inputs, Tensor]:
+def curvature_images(setup: Setup) -> tuple[Inputs, Tensor]:
     """Return the first training images, which lie in random order, with their labels."""
-    x_NCHW, y_N = bench.tensors("train")
+    x_NCHW, y_N = setup.tensors("train")
     return x_NCHW[:CURVATURE_IMAGES], y_N[:CURVATURE_IMAGES]
 
 
@@ -90,14 +90,14 @@ def plain_rate(recipe: Recipe) -> float:
     return recipe.rate / (1 + recipe.momentum)
 
 
-def group_accuracies(model: nn.Module, bench: Bench) -> Numbers:
+def group_accuracies(model: nn.Module, setup: Setup) -> Numbers:
     """Return unbiased, aligned, conflicting and worst-group accuracy on the split for reports.
 
     The worst group is the label x bias cell of at least SMALLEST_CELL images with the lowest accuracy.
     """
-    name = report_split(bench.images)
-    split = bench.images.split(name)
-    predicted_N = predict(model, bench.tensors(name)[0]).argmax(dim=1).cpu().numpy()
+    name = report_split(setup.images)
+    split = setup.images.split(name)
+    predicted_N = predict(model, setup.tensors(name)[0]).argmax(dim=1).cpu().numpy()
     correct_N: NDArray[np.bool_] = np.equal(predicted_N, split.labels)
     found = accuracies(correct_N, split.labels, split.bias, split.aligned)
     cells = _cells(correct_N, split)
@@ -111,13 +111,13 @@ def _cells(correct_N: NDArray[np.bool_], split: Split) -> list[float]:
     return [float(r / n) for r, n in zip(right, sizes, strict=True) if n >= SMALLEST_CELL]
 
 
-def _numbers(bench: Bench, model: nn.Module, recipe: Recipe) -> tuple[Numbers, dict[str, str]]:
+def _numbers(setup: Setup, model: nn.Module, recipe: Recipe) -> tuple[Numbers, dict[str, str]]:
     parts: Mapping[str, Callable[[], Numbers]] = {
-        "accuracies": lambda: group_accuracies(model, bench),
-        "prunability": lambda: _prunability(model, bench),
-        "activations, weights and errors": lambda: _measurements(model, bench),
-        "sharpness": lambda: _sharpness(model, bench, recipe),
-        "scale-free sharpness": lambda: _scale_free(model, bench),
+        "accuracies": lambda: group_accuracies(model, setup),
+        "prunability": lambda: _prunability(model, setup),
+        "activations, weights and errors": lambda: _measurements(model, setup),
+        "sharpness": lambda: _sharpness(model, setup, recipe),
+        "scale-free sharpness": lambda: _scale_free(model, setup),
     }
     numbers: Numbers = {}
     missing: dict[str, str] = {}
@@ -133,9 +133,9 @@ def _numbers(bench: Bench, model: nn.Module, recipe: Recipe) -> tuple[Numbers, d
     return {name: _known(value) for name, value in numbers.items()}, missing
 
 
-def _prunability(model: nn.Module, bench: Bench) -> Numbers:
-    split = bench.images.split("validation")
-    x_NCHW, _ = bench.tensors("validation")
+def _prunability(model: nn.Module, setup: Setup) -> Numbers:
+    split = setup.images.split("validation")
+    x_NCHW, _ = setup.tensors("validation")
 
     def unbiased(pruned: nn.Module) -> float:
         predicted_N = predict(pruned, x_NCHW).argmax(dim=1).cpu().numpy()
@@ -144,27 +144,27 @@ def _prunability(model: nn.Module, bench: Bench) -> Numbers:
     return {"prunability": prunability.area(prunability.curve(model, unbiased))}
 
 
-def _measurements(model: nn.Module, bench: Bench) -> Numbers:
+def _measurements(model: nn.Module, setup: Setup) -> Numbers:
     """Return `Measurements` as numbers by name; those of each layer are named `layer_l2.<parameter>`."""
-    found = measurements.measure(model, bench.images, bench.architecture, bench.device).model_dump()
+    found = measurements.measure(model, setup.images, setup.architecture, setup.device).model_dump()
     layers = found.pop("layer_l2")
     del found["attribution_method"]
     return {**found, **{f"layer_l2.{name}": value for name, value in layers.items()}}
 
 
-def _sharpness(model: nn.Module, bench: Bench, recipe: Recipe) -> Numbers:
-    x_NCHW, y_N = curvature_images(bench)
+def _sharpness(model: nn.Module, setup: Setup, recipe: Recipe) -> Numbers:
+    x_NCHW, y_N = curvature_images(setup)
     found = sharpness.sharpness(model, x_NCHW, y_N)
     return {
         "sharpness": found.abs_max,
         "sharpness_residual": found.residual,
         "sharpness_eta_half": found.abs_max * plain_rate(recipe) / 2,
-        "train_loss": mean_loss(model, *bench.tensors("train")),
+        "train_loss": mean_loss(model, *setup.tensors("train")),
     }
 
 
-def _scale_free(model: nn.Module, bench: Bench) -> Numbers:
-    found = sharpness.scale_free(model, *curvature_images(bench))
+def _scale_free(model: nn.Module, setup: Setup) -> Numbers:
+    found = sharpness.scale_free(model, *curvature_images(setup))
     return {"scale_free_sharpness": found.abs_max, "scale_free_residual": found.residual}
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 from bigstep.config import TrainConfig
 from bigstep.errors import BigstepError
-from bigstep.records.rate_map import FlowResult, SecondPhaseResult
+from bigstep.records.rate_map import FlowResult, SecondPhase
 from bigstep.records.sealed import write_json
 from train.measure import gradient_flow
 from train.measure.sharpness import Lanczos
 from train.networks import pretrained
 from train.networks.build import build, place
 from train.rate_map.numbers import Measured, Network, curvature_images, measure_network
-from train.rate_map.second_phase import Second, second_phase
-from train.setup import Bench
+from train.rate_map.second_phase import Start, second_phase
+from train.setup import Setup
 from train.workers import side_by_side
 
 log = logging.getLogger("bigstep.lr-map")
@@ -41,7 +41,7 @@ class Failed:
     why: str
 
 
-Task = Network | Second | FlowStart
+Task = Network | Start | FlowStart
 
 
 @dataclass
@@ -50,14 +50,14 @@ class Results:
 
     measured: dict[str, Measured] = field(default_factory=dict)
     flows: list[FlowResult] = field(default_factory=list)
-    second: list[SecondPhaseResult] = field(default_factory=list)
+    second: list[SecondPhase] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
-def work_through(bench: Bench, tasks: Sequence[Task]) -> Results:
+def work_through(setup: Setup, tasks: Sequence[Task]) -> Results:
     """Do every task, logging each as it ends; what an earlier run finished is taken from the disk."""
     found = Results()
-    for done, (title, result) in enumerate(side_by_side(bench, tasks, do), start=1):
+    for done, (title, result) in enumerate(side_by_side(setup, tasks, do), start=1):
         log.info(
             "%s %s",
             title,
@@ -68,7 +68,7 @@ def work_through(bench: Bench, tasks: Sequence[Task]) -> Results:
             found.measured[result.name] = result
         elif isinstance(result, FlowResult):
             found.flows.append(result)
-        elif isinstance(result, SecondPhaseResult):
+        elif isinstance(result, SecondPhase):
             found.second.append(result)
         else:
             found.failed.append(f"The {result.title} failed: {result.why}.")
@@ -78,13 +78,13 @@ def work_through(bench: Bench, tasks: Sequence[Task]) -> Results:
     return found
 
 
-def do(bench: Bench, task: Task) -> tuple[str, Measured | SecondPhaseResult | FlowResult | Failed]:
+def do(setup: Setup, task: Task) -> tuple[str, Measured | SecondPhase | FlowResult | Failed]:
     """Do one task, and return its title with what it found."""
     title = _title(task)
     try:
         if isinstance(task, Network):
-            return title, measure_network(bench, task)
-        return title, second_phase(bench, task) if isinstance(task, Second) else _flow(bench, task)
+            return title, measure_network(setup, task)
+        return title, second_phase(setup, task) if isinstance(task, Start) else _flow(setup, task)
     except BigstepError as error:
         return title, Failed(title, f"{error.what}, {error.got}" if error.got else error.what)
     except (RuntimeError, ValueError, ArithmeticError) as error:
@@ -98,15 +98,15 @@ def flow_steps(config: TrainConfig, images: int) -> int:
     return max(1, min(FLOW_STEPS, seen // (4 * images)))
 
 
-def _flow(bench: Bench, start: FlowStart) -> FlowResult:
-    file = bench.out / "flows" / f"s{start.seed}.json"
+def _flow(setup: Setup, start: FlowStart) -> FlowResult:
+    file = setup.out / "flows" / f"s{start.seed}.json"
     if file.is_file():
         return FlowResult.model_validate_json(file.read_bytes())
-    model = build(bench.architecture, start.seed)
-    if bench.pretrained is not None:
-        pretrained.start_from(model, bench.pretrained)
-    flow = gradient_flow.Flow(bench.stop_loss, start.max_steps, lanczos=Lanczos(tolerance=1e-2))
-    found = gradient_flow.critical_rate(place(model, bench.device), *curvature_images(bench), flow)
+    model = build(setup.architecture, start.seed)
+    if setup.pretrained is not None:
+        pretrained.start_from(model, setup.pretrained)
+    flow = gradient_flow.Flow(setup.stop_loss, start.max_steps, lanczos=Lanczos(tolerance=1e-2))
+    found = gradient_flow.critical_rate(place(model, setup.device), *curvature_images(setup), flow)
     result = FlowResult(
         seed=start.seed,
         rate=found.rate * (1 + start.momentum),  # see `plain_rate`

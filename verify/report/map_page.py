@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from bigstep.records.rate_map import MapTrial, RateMapInfo, SecondPhaseResult
+from bigstep.records.rate_map import MapTrial, RateMapInfo, SecondPhase
 from verify.report import map_facts, map_plots
 from verify.report.map_facts import Correlation
 from verify.report.map_metrics import METRICS, OPENING, PANELS, write
@@ -75,7 +75,7 @@ def _row(trial: MapTrial, metric: str, value: float | None) -> list[str]:
     return [repr(trial.rate), str(trial.seed), trial.status, _cell(trial.steps), metric, _cell(value)]
 
 
-def _second_numbers(second: SecondPhaseResult) -> dict[str, float | None]:
+def _second_numbers(second: SecondPhase) -> dict[str, float | None]:
     return second.model_dump(exclude={"rate", "seed", "regime", "fault"})
 
 
@@ -119,7 +119,7 @@ def _rate_row(info: RateMapInfo, rate: float) -> dict[str, Any]:
     return {"rate": f"{rate:.4g}", "seeds": told, **cells}
 
 
-def _second_row(row: SecondPhaseResult) -> dict[str, str]:
+def _second_row(row: SecondPhase) -> dict[str, str]:
     numbers = {name: write(value, "fraction") for name, value in _second_numbers(row).items()}
     told = {1: "regime 1", 2: "regime 2"}[row.regime]
     where = "regime 1" if row.regime == 1 else "2A" if row.fault is None else f"not 2A: {row.fault}"

@@ -109,7 +109,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "dense": run.exported.info.dense().name,
         "served": info.form(info.served),
         "groups": _served_groups(run),
-        "rates": [_rate_row(run, point) for point in sorted(run.trained.info.map, key=lambda p: p.rate)],
+        "rates": [_rate_row(run, point) for point in sorted(run.trained.info.points, key=lambda p: p.rate)],
         "why": run.trained.info.why,
         "search": _search(run.trained.info),
         "rates_from": plots.SPLITS[run.trained.info.rule],

@@ -52,7 +52,7 @@ def learning_rates(trained: TrainedInfo) -> str:
     Each quantity has an axis of its own range, since they change by points and not by tens of points. The chosen rate
     is marked; rates at which a seed did not fit are hatched and have no mean.
     """
-    points = sorted(trained.map, key=lambda point: point.rate)
+    points = sorted(trained.points, key=lambda point: point.rate)
     rates = [point.rate for point in points]
     shown_trials = {name for point in points for name in point.trials}
     fitted = [t for t in trained.trials if t.status == "fitted" and t.name in shown_trials]

@@ -95,14 +95,14 @@ def test_a_number_that_cannot_be_measured_is_missing_with_a_reason(rows, tmp_pat
         raise TrainError("the Hessian of this network cannot be computed", got="derivative for x")
 
     monkeypatch.setattr(surface.Surface, "hessian", no_second_derivative)
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path)
+    setup = stage.make_setup(CONFIG, rows, "cpu", tmp_path)
     path = tmp_path / "w.safetensors"
-    save_weights(build(bench.architecture, 1), path)
+    save_weights(build(setup.architecture, 1), path)
     network = numbers.Network("n", stage.recipe_of(CONFIG), path, tmp_path / "n")
-    measured = numbers.measure_network(bench, network)
+    measured = numbers.measure_network(setup, network)
     assert "derivative for x" in measured.missing["sharpness"] and "sharpness" not in measured.numbers
     assert measured.numbers["unbiased"] is not None and measured.numbers["l2"] > 0
-    assert numbers.measure_network(bench, network) == measured
+    assert numbers.measure_network(setup, network) == measured
 
 
 def test_a_map_is_not_lost_to_one_task(rows, tmp_path, monkeypatch):
@@ -117,15 +117,15 @@ def test_a_map_is_not_lost_to_one_task(rows, tmp_path, monkeypatch):
     assert "no gradient flow" in found.thresholds[0].says
 
 
-def checkpoints(bench, folder, rates):
+def checkpoints(setup, folder, rates):
     for rate in rates:
-        save_weights(build(bench.architecture, round(rate * 10)), folder / f"{rate}.safetensors")
+        save_weights(build(setup.architecture, round(rate * 10)), folder / f"{rate}.safetensors")
     return [Checkpoint(rate, 0, folder / f"{rate}.safetensors") for rate in rates]
 
 
 def test_networks_trained_elsewhere_are_measured_and_only_what_can_be_known_is_placed(rows, tmp_path):
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / "bench")
-    given = checkpoints(bench, tmp_path, (0.1, 0.2))
+    setup = stage.make_setup(CONFIG, rows, "cpu", tmp_path / "bench")
+    given = checkpoints(setup, tmp_path, (0.1, 0.2))
     (tmp_path / "out").mkdir()
     found = map_stage.run(CONFIG, rows, device="cpu", out=tmp_path / "out", checkpoints=given).info
     assert found.start == "given checkpoints" and [t.status for t in found.trials] == ["unfitted"] * 2
@@ -136,15 +136,15 @@ def test_networks_trained_elsewhere_are_measured_and_only_what_can_be_known_is_p
 
 
 def test_a_checkpoint_of_another_network_is_refused_by_name(rows, tmp_path):
-    bench = stage.make_bench(CONFIG.model_copy(update={"widths": (9,)}), rows, "cpu", tmp_path / "bench")
-    given = checkpoints(bench, tmp_path, (0.1,))
+    setup = stage.make_setup(CONFIG.model_copy(update={"widths": (9,)}), rows, "cpu", tmp_path / "bench")
+    given = checkpoints(setup, tmp_path, (0.1,))
     with pytest.raises(TrainError, match=r"hidden1\.weight"):
         map_stage.run(CONFIG, rows, device="cpu", out=tmp_path / "out", checkpoints=given)
 
 
 def test_a_map_from_pretrained_weights_says_so(rows, tmp_path):
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / "bench")
-    path = checkpoints(bench, tmp_path, (0.1,))[0].path
+    setup = stage.make_setup(CONFIG, rows, "cpu", tmp_path / "bench")
+    path = checkpoints(setup, tmp_path, (0.1,))[0].path
     config = CONFIG.model_copy(update={"weights": str(path), "num_rates": 1, "num_seeds": 1, "max_steps": 12})
     found = map_stage.run(config, rows, device="cpu", out=tmp_path / "out").info
     assert found.start == "pretrained weights" and found.trials[0].moments[0].epoch == 1

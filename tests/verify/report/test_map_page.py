@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bigstep.records.rate_map import FlowResult, MapTrial, Moment, RateMapInfo, SecondPhaseResult, Threshold
+from bigstep.records.rate_map import FlowResult, MapTrial, Moment, RateMapInfo, SecondPhase, Threshold
 from bigstep.records.trained import Recipe
 from verify.report import map_facts, map_page, map_plots
 from verify.report.map_metrics import METRICS, PANELS
@@ -66,7 +66,7 @@ def info(mlp):
         trials=[trial(rate, seed) for rate in RATES for seed in (0, 1)],
         flows=[FlowResult(seed=0, rate=0.2, max_sharpness=10, reached=False, steps=10, loss=1)],
         second_phase=[
-            SecondPhaseResult(
+            SecondPhase(
                 rate=0.3,
                 seed=0,
                 regime=2,

@@ -302,8 +302,8 @@ def change_score(records):
 
 def change_rate(records):
     trained = records["trained"]
-    first = trained.info.map[0].model_copy(update={"prunability": 0.4321})
-    info = trained.info.model_copy(update={"map": [first, *trained.info.map[1:]]})
+    first = trained.info.points[0].model_copy(update={"prunability": 0.4321})
+    info = trained.info.model_copy(update={"map": [first, *trained.info.points[1:]]})
     return {"trained": changed(trained, info)}
 
 

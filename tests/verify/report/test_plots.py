@@ -8,7 +8,7 @@ def test_a_rate_chosen_without_bias_labels_has_no_empty_panels_and_says_where_it
     info = trained.info.model_copy(
         update={
             "rule": "label-free",
-            "map": [point.model_copy(update=unknown) for point in trained.info.map],
+            "map": [point.model_copy(update=unknown) for point in trained.info.points],
             "trials": [trial.model_copy(update=unknown) for trial in trained.info.trials],
         }
     )
