@@ -18,8 +18,8 @@ import measured_runs as runs
 from machine import machine
 
 from bigstep.config import DataConfig, TrainConfig
+from train.prepare import recipe_of
 from train.search import Axis
-from train.stage import recipe_of
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = 10

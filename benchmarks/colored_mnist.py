@@ -21,8 +21,8 @@ from machine import machine
 
 from bigstep.config import DataConfig, TrainConfig
 from bigstep.records.trained import Recipe
+from train.prepare import recipe_of
 from train.search import Axis
-from train.stage import recipe_of
 
 RESULTS = Path(__file__).parent / "results"
 SHARES = (0.005, 0.01, 0.02, 0.05)

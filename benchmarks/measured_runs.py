@@ -17,7 +17,7 @@ from bigstep.groups import accuracies
 from bigstep.records.images import Images
 from bigstep.records.trained import Recipe, Signals, Trial
 from data import stage as data_stage
-from train import choose, stage, step
+from train import choose, prepare, stage, step
 from train.measure import prunability
 from train.measure.activations import outputs
 from train.measure.label_free import loss_gini
@@ -185,7 +185,7 @@ def recipe(row):
 def make_setup(config, built, folder):
     """Return the product's setup; the stage's folder is never written to."""
     torch.set_num_threads(1)
-    return replace(stage.make_setup(config, built, "cpu", folder), bias_labels=True)
+    return replace(prepare.make_setup(config, built, "cpu", folder), bias_labels=True)
 
 
 def spread(values, digits=1, factor=100):

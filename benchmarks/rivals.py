@@ -21,8 +21,8 @@ from choosing import SETS, SETTINGS
 from machine import machine
 from scipy.stats import spearmanr
 
+from train.prepare import recipe_of
 from train.search import BUDGET, Axis
-from train.stage import recipe_of
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_SEED = 100  # of the repetitions; the settings are chosen by seed 0

@@ -14,27 +14,22 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from bigstep.config import TrainConfig
-from bigstep.errors import ConfigError
-from bigstep.records.architecture import Architecture
 from bigstep.records.images import Images
 from bigstep.records.sealed import WORK, write_json
 from bigstep.records.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
 from train import choose, event_files, step
 from train.finish import Finish
-from train.measure.activations import outputs
-from train.networks import own, pretrained
-from train.networks.build import build, describe, load_weights, normalise
+from train.networks.build import build, load_weights, normalise
 from train.networks.predict import one_thread, predict
+from train.prepare import make_setup, recipe_of
 from train.search import Axis, Search
 from train.setup import Job, Setup
 from train.trial import CHECKPOINT
-from train.workers import run_trials
+from train.workers import run_all
 
 log = logging.getLogger("bigstep.train")
 rivals_log = logging.getLogger("bigstep.train.baselines")
 PROBES = 16
-PIXEL_CHUNK = 1024  # images
-USUAL_WIDTHS = {"mlp": ("hidden", (256, 256, 256)), "cnn": ("conv", (32, 64, 128))}  # by family: names, sizes
 RULES = {  # the score in words, by whether it rests on bias labels
     True: "{score:.3f}, from conflicting accuracy {conflicting:.3f} and prunability {prunability:.3f}",
     False: "{score:.3f}, from signals that need no bias label",
@@ -54,7 +49,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         TrainError: there is no rate at which every seed fitted.
     """
     setup = make_setup(config, images, device, out)
-    if config.watch_steps:
+    if config.observe_steps:
         event_files.say_if_missing()
     score = score_of(config, setup)
     found = _search(config, setup, score)
@@ -84,34 +79,6 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     _save_probe(setup, choice.trial)
     log.info("%s", choice.why)
     return Trained.seal(out, info)
-
-
-def make_setup(config: TrainConfig, images: Images, device: str, out: Path) -> Setup:
-    """Return what every trial shares; bias labels are used if the configuration and the images allow it."""
-    architecture = architecture_of(config, images)
-    known = config.bias_labels and bool(images.info.attributes)
-    if known and not _has_both_groups(images):
-        log.warning("validation has no aligned or no conflicting image: the rate is chosen without bias labels")
-        known = False
-    _try_out(config, architecture, images, bias_labels=known)
-    return Setup(
-        images,
-        architecture,
-        config.batch_size,
-        config.stop_loss,
-        device,
-        out,
-        config.augmentation,
-        bias_labels=known,
-        pretrained=Path(config.weights) if config.weights else None,
-        watch_steps=config.watch_steps,
-        finish=Finish(config.finish, config.finish_rate or config.min_rate, config.max_steps),
-    )
-
-
-def _has_both_groups(images: Images) -> bool:
-    aligned_N = images.split("validation").aligned
-    return aligned_N is not None and bool(aligned_N.any()) and not bool(aligned_N.all())
 
 
 def score_of(config: TrainConfig, setup: Setup) -> choose.Score:
@@ -194,103 +161,8 @@ def _grid(config: TrainConfig) -> list[Job]:
     return _jobs([recipe_of(config, rate) for rate in config.rates], range(1), config.max_steps)
 
 
-def recipe_of(config: TrainConfig, rate: float | None = None) -> Recipe:
-    """Return the configured recipe at a rate, by default the smallest."""
-    return Recipe(
-        optimizer="sgd",
-        rate=config.min_rate if rate is None else rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        l1=config.l1,
-        warmup_steps=config.warmup_steps,
-    )
-
-
-def architecture_of(config: TrainConfig, images: Images) -> Architecture:
-    """Describe the configured network for these images; mean and deviation are those of the training pixels.
-
-    Raises:
-        ConfigError: the images are too small, a batch too small for the network, or its file cannot be read.
-        TrainError: a user's network fails.
-    """
-    mean, std = _pixel_statistics(images.split("train").images)
-    own_file = ".py:" in config.network
-    architecture = Architecture(
-        family="own" if own_file else config.network,
-        widths=_widths(config, images),
-        classes=len(images.info.labels),
-        input=images.info.input,
-        mean=mean,
-        std=std,
-        own=own.find(config.network) if own_file else None,
-    )
-    return architecture if architecture.widths else describe(architecture)
-
-
-def _pixel_statistics(images_NHWC: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of each channel in units of pixels / 255, reading a memory map in parts."""
-    channels = images_NHWC.shape[-1]
-    sums, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)  # exact in any order
-    for start in range(0, len(images_NHWC), PIXEL_CHUNK):
-        pixels = images_NHWC[start : start + PIXEL_CHUNK].reshape(-1, channels).astype(np.int64)
-        sums += pixels.sum(axis=0)
-        squares += (pixels**2).sum(axis=0)
-    count = images_NHWC.size // channels
-    mean = sums / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-    return (
-        tuple(float(m) for m in (mean / 255).round(6)),
-        tuple(float(s) for s in np.maximum(std / 255, 1e-3).round(6)),
-    )
-
-
-def _widths(config: TrainConfig, images: Images) -> dict[str, int]:
-    """Name the hidden layers of a network of chosen widths; none for one that has its own."""
-    if config.network not in USUAL_WIDTHS:
-        return {}
-    prefix, usual = USUAL_WIDTHS[config.network]
-    widths = config.widths or usual
-    spec = images.info.input
-    if config.network == "cnn" and min(spec.height_px, spec.width_px) >> (len(widths) - 1) < 1:
-        raise ConfigError(
-            "the network is too deep for these images",
-            got=f"{len(widths)} layers, each but the first halving {spec.height_px} x {spec.width_px} pixels",
-            do="give fewer train.widths",
-        )
-    return {f"{prefix}{position}": width for position, width in enumerate(widths, start=1)}
-
-
-def _try_out(config: TrainConfig, architecture: Architecture, images: Images, *, bias_labels: bool) -> None:
-    """Find out before any trial begins whether it could start from the weights, train by batches, and be measured."""
-    model = build(architecture)
-    if config.batch_size == 1 and step.normalises_batches(model):
-        raise ConfigError(
-            "this network normalises over batches, which takes two images at least",
-            got="train.batch_size = 1",
-            do="set train.batch_size to 2 or more",
-        )
-    if config.weights is not None:
-        dropped = pretrained.start_from(model, Path(config.weights))
-        if dropped:
-            log.info("%s has other classes: %s start afresh", config.weights, " and ".join(dropped))
-    if not bias_labels:
-        outputs(model, normalise(images.split("train").images[:1], architecture))
-
-
 def _jobs(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> list[Job]:
     return [Job(f"{recipe.name}-s{seed}", recipe, seed, max_steps) for recipe in recipes for seed in seeds]
-
-
-def run_all(setup: Setup, jobs: Sequence[Job], log: logging.Logger) -> dict[str, Trial]:
-    """Run jobs, logging each as it finishes, and return their trials by name in the order of the jobs."""
-    trials: dict[str, Trial] = {}
-    for trial in run_trials(setup, jobs):
-        trials[trial.name] = trial
-        place = {"done": len(trials), "total": len(jobs)}
-        log.info("%s %s after %d steps", trial.name, trial.status, trial.steps, extra=place)
-        for alarm in trial.alarms:
-            log.warning("warning: %s, %s", trial.name, alarm)
-    return {job.name: trials[job.name] for job in jobs}
 
 
 def _keep(

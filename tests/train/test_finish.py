@@ -7,7 +7,7 @@ from torch import nn
 
 from bigstep.config import TrainConfig
 from bigstep.records.trained import Recipe
-from train import stage, step, trial
+from train import prepare, step, trial
 from train.finish import Finish
 from train.networks.build import build, load_weights
 from train.networks.predict import mean_loss
@@ -19,7 +19,7 @@ SLOW = Recipe(optimizer="sgd", rate=0.002)
 @pytest.fixture
 def setup(rows, tmp_path):
     def make(name="out", **values):
-        return stage.make_setup(
+        return prepare.make_setup(
             TrainConfig(**{"widths": (8,), "max_steps": 48, **values}), rows, "cpu", tmp_path / name
         )
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.records.sealed import EVENTS
 from bigstep.records.trained import LOG, Recipe, read_log
-from train import event_files, observe, stage, step, trial, workers
+from train import event_files, observe, prepare, stage, step, trial, workers
 from train.finish import Finish
 from train.networks.build import build
 from train.networks.predict import one_thread
@@ -36,7 +37,7 @@ def alone():
 @pytest.fixture
 def setup(rows, tmp_path):
     return Setup(
-        rows, stage.architecture_of(TrainConfig(widths=(6,)), rows), 16, 1e-4, "cpu", tmp_path / "a", watch_steps=20
+        rows, prepare.architecture_of(TrainConfig(widths=(6,)), rows), 16, 1e-4, "cpu", tmp_path / "a", observe_steps=20
     )
 
 
@@ -46,7 +47,7 @@ def log_of(setup, job=JOB):
 
 def test_watching_changes_nothing_of_the_run(setup, tmp_path):
     found = run_trial(setup, JOB)
-    plain = dataclasses.replace(setup, out=tmp_path / "b", watch_steps=0)
+    plain = dataclasses.replace(setup, out=tmp_path / "b", observe_steps=0)
     assert run_trial(plain, JOB) == found
     names = {p.name for p in log_of(plain).parent.iterdir()}
     assert {p.name for p in log_of(setup).parent.iterdir()} - names == {LOG, EVENTS}
@@ -58,11 +59,13 @@ def test_every_epoch_is_a_line_and_sharpness_is_rare(setup):
     found = run_trial(setup, JOB)
     log = read_log(log_of(setup))
     assert [(m.step, m.epoch) for m in log] == [(min(6 * k, 45), k) for k in range(9)]
-    assert [m.step for m in log if m.sharpness is not None] == [0, 24, 42, 45], "begin, past 20, past 40, end"
-    assert all(m.residual <= 0.02 for m in log if m.sharpness is not None)
-    assert log[-1].stability == pytest.approx(log[-1].sharpness * 0.02 / 2)
-    assert (log[-1].train_loss, log[-1].biased_loss) == pytest.approx((found.train_loss, found.biased_loss), rel=1e-5)
-    assert log[0].train_loss > log[-1].train_loss
+    assert [m.step for m in log if "sharpness" in m.numbers] == [0, 24, 42, 45], "begin, past 20, past 40, end"
+    assert all(m.numbers["residual"] <= 0.02 for m in log if "sharpness" in m.numbers)
+    last = log[-1].numbers
+    assert last["stability"] == pytest.approx(last["sharpness"] * 0.02 / 2)
+    assert last["train_loss"] == pytest.approx(found.train_loss, rel=1e-5)
+    assert last["biased_loss"] == pytest.approx(found.numbers["biased_loss"], rel=1e-5)
+    assert log[0].numbers["train_loss"] > last["train_loss"]
 
 
 def test_runs_that_train_in_one_stack_are_watched_too(setup, tmp_path):
@@ -73,7 +76,7 @@ def test_runs_that_train_in_one_stack_are_watched_too(setup, tmp_path):
         alone = run_trial(setup, job)
         logs = read_log(log_of(setup, job)), read_log(log_of(stacked, job))
         assert [m.step for m in logs[0]] == [m.step for m in logs[1]] and found[job.name].steps == alone.steps
-        losses = [[m.train_loss for m in log] for log in logs]
+        losses = [[m.numbers["train_loss"] for m in log] for log in logs]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0][0] > losses[0][-1]
 
 
@@ -153,17 +156,17 @@ def test_tensorboard_gets_the_numbers_of_the_log(setup):
     first, *rest = events(setup)
     assert first.file_version == "brain.Event:2"
     for event, measurement in itertools.zip_longest(rest, read_log(log_of(setup))):
-        numbers = measurement.model_dump(exclude={"step", "epoch", "alarms"}, exclude_none=True)
+        numbers = {name: value for name, value in measurement.numbers.items() if value is not None}
         assert event.step == measurement.step
         assert {v.tag: v.simple_value for v in event.summary.value} == pytest.approx(numbers, rel=1e-6)
 
 
 def test_without_tensorboardx_there_is_the_log_alone_and_it_is_said(setup, rows, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(event_files, "LIBRARY", "no_such_package")
-    monkeypatch.setattr(workers, "usable_cores", lambda: 1)  # processes would not know of these
+    monkeypatch.setattr(pool, "usable_cores", lambda: 1)  # processes would not know of these
     monkeypatch.setattr(logging.getLogger("bigstep"), "propagate", True)
     config = TrainConfig(
-        widths=(4,), min_rate=0.1, max_rate=0.1, num_rates=1, num_seeds=1, stop_loss=0.5, watch_steps=50
+        widths=(4,), min_rate=0.1, max_rate=0.1, num_rates=1, num_seeds=1, stop_loss=0.5, observe_steps=50
     )
     with caplog.at_level(logging.INFO):
         without = stage.run(config, rows, device="cpu", out=tmp_path)
@@ -173,7 +176,7 @@ def test_without_tensorboardx_there_is_the_log_alone_and_it_is_said(setup, rows,
     for folder in folders:
         assert read_log(folder / LOG) and not (folder / EVENTS).exists()
     monkeypatch.undo()
-    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+    monkeypatch.setattr(pool, "usable_cores", lambda: 1)
     again = stage.run(config, rows, device="cpu", out=tmp_path / "again")
     assert (again.folder / "trials" / again.info.chosen / EVENTS).is_dir() and again.digest == without.digest
 
@@ -181,7 +184,7 @@ def test_without_tensorboardx_there_is_the_log_alone_and_it_is_said(setup, rows,
 def test_alarms_are_kept_with_the_trial_and_told(setup, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("bigstep"), "propagate", True)
     job = dataclasses.replace(JOB, recipe=Recipe(optimizer="sgd", rate=3.0), max_steps=200)
-    [found] = stage.run_all(setup, [job], logging.getLogger("bigstep.train")).values()
+    [found] = workers.run_all(setup, [job], logging.getLogger("bigstep.train")).values()
     assert found.alarms and list(found.alarms) == observe.raised(log_of(setup).parent)
     for alarm in found.alarms:
         assert f"warning: run, {alarm}" in caplog.text
@@ -216,21 +219,20 @@ def test_a_dead_layer_reads_as_one(reader, setup):
     assert found["train_loss"] == pytest.approx(math.log(math.e + 2) - 1 / 3), "each class is a third of the images"
     assert reader.chance_loss == pytest.approx(math.log(3))
     # It always says "top"; the bias suggests that in a third of the conflicting images, all of them wrong by that.
-    assert found["bias_following"] == pytest.approx(by_hand(reader, predicted=0))
+    assert found["bias_following"] == pytest.approx(by_hand(setup.images.split("validation"), predicted=0))
     weights = np.concatenate([p.detach().numpy().ravel() for p in model.parameters()])
     assert (found["l1"], found["l2"]) == pytest.approx((np.abs(weights).sum(), np.linalg.norm(weights)), rel=1e-6)
 
 
-def by_hand(reader, predicted):
-    split = reader._validation
-    conflicting = split.bias[:, 0] != split.labels.numpy()
-    wrong = conflicting & (split.labels.numpy() != predicted)
+def by_hand(split, predicted):
+    conflicting = split.bias[:, 0] != split.labels
+    wrong = conflicting & (split.labels != predicted)
     return (split.bias[wrong, 0] == predicted).mean()
 
 
 def test_the_gradient_is_the_one_of_the_mean_loss(reader, setup):
     model = build(setup.architecture)
-    torch.nn.functional.cross_entropy(model(reader.train.images), reader.train.labels).backward()
+    torch.nn.functional.cross_entropy(model(reader.train.x), reader.train.y).backward()
     expected = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
     assert reader.read(model)["gradient"] == pytest.approx(expected, rel=1e-5)
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.records.trained import Recipe, Trained, Trial
-from train import stage, step, trial, workers
+from train import prepare, stage, step, trial
 from train.measure import prunability
-from train.measure.activations import last_hidden
+from train.measure.activations import outputs
 from train.measure.label_free import loss_gini
 from train.measure.loss_share import sample_losses
 from train.networks.build import load_weights, normalise
@@ -40,7 +41,7 @@ def cores(monkeypatch):
     """Return a function that sets how many cores the stage believes in; one at first."""
 
     def set_cores(n: int) -> None:
-        monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(n)))
+        monkeypatch.setattr(pool.os, "sched_getaffinity", lambda _: set(range(n)))
 
     set_cores(1)
     return set_cores
@@ -49,7 +50,7 @@ def cores(monkeypatch):
 @pytest.fixture(scope="module")
 def trained(rows, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
+        patch.setattr(pool.os, "sched_getaffinity", lambda _: {0})
         return stage.run(CONFIG, rows, device="cpu", out=tmp_path_factory.mktemp("trained"))
 
 
@@ -100,15 +101,16 @@ def test_a_trial_reports_what_its_files_say(trained, rows):
     ]
     biased = rows.split("validation_biased")
     correct = np.load(folder / "validation_biased.final.npy").argmax(axis=1) == biased.labels
-    assert found.biased_accuracy == pytest.approx(correct.mean())
+    assert found.numbers["biased_accuracy"] == pytest.approx(correct.mean())
     curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_unbiased_accuracy"]
-    assert found.prunability == pytest.approx(prunability.area(curve)) and curve[0][1] == found.unbiased
+    assert found.numbers["prunability"] == pytest.approx(prunability.area(curve))
+    assert curve[0][1] == found.numbers["unbiased"]
     model = load_weights(trained.info.architecture, trained.weights(found.name))
     validation = rows.split("validation")
     logits = predict(model, normalise(validation.images, trained.info.architecture))
     correct = logits.argmax(dim=1).numpy() == validation.labels
-    assert found.conflicting == pytest.approx(correct[~validation.aligned].mean())
-    assert found.aligned == pytest.approx(correct[validation.aligned].mean())
+    assert found.numbers["conflicting"] == pytest.approx(correct[~validation.aligned].mean())
+    assert found.numbers["aligned"] == pytest.approx(correct[validation.aligned].mean())
     steps = [s for s, _ in json.loads((folder / "curve.json").read_bytes())["steps_and_loss"]]
     assert steps == list(range(6, found.steps + 1, 6))
 
@@ -123,7 +125,7 @@ def blind(rows, tmp_path_factory):
     left = replace(rows, folder=folder)
     config = CONFIG.model_copy(update={"bias_labels": False, "baselines": False})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
+        patch.setattr(pool.os, "sched_getaffinity", lambda _: {0})
         with pytest.raises(FileNotFoundError):
             left.split("validation")
         seeing, unseeing = (
@@ -136,7 +138,7 @@ def test_without_bias_labels_no_unbiased_split_is_opened(blind):
     seeing, unseeing = blind
     assert seeing.digest == unseeing.digest and unseeing.info.rule == "label-free"
     chosen = unseeing.info.trial(unseeing.info.chosen)
-    assert chosen.signals and chosen.conflicting is None and chosen.unbiased is None
+    assert chosen.numbers["train_loss_gini"] and not {"conflicting", "unbiased"} & chosen.numbers.keys()
     assert "signals that need no bias label" in unseeing.info.why and not unseeing.info.baselines
 
 
@@ -145,21 +147,21 @@ def test_signals_are_what_the_files_say(blind, rows):
     found = trained.info.trial(trained.info.chosen)
     folder, split = trained.folder / "trials" / found.name, rows.split("train")
     losses = sample_losses(np.load(folder / "train.early.npy"), split.labels)
-    assert found.signals.concentration == pytest.approx(loss_gini(losses))
+    assert found.numbers["train_loss_gini"] == pytest.approx(loss_gini(losses))
     curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_training_accuracy"]
-    assert found.signals.prunability == found.prunability == pytest.approx(prunability.area(curve))
+    assert found.numbers["prunability"] == pytest.approx(prunability.area(curve))
     model = load_weights(trained.info.architecture, trained.weights(found.name))
-    z_ND = last_hidden(model, normalise(split.images, trained.info.architecture))
-    assert found.signals.sparsity == pytest.approx(float((z_ND == 0).float().mean()))
+    z_ND = outputs(model, normalise(split.images, trained.info.architecture))[1]
+    assert found.numbers["train_sparsity"] == pytest.approx(float((z_ND == 0).float().mean()))
 
 
 def test_a_short_trial_goes_on_to_the_bits_of_an_undisturbed_one(rows, tmp_path, cores):
     recipe = Recipe(optimizer="sgd", rate=0.002, momentum=0.5)
     for out, lengths in (("whole", [60]), ("parts", [12, 30, 60])):
-        setup = stage.make_setup(CONFIG, rows, "cpu", tmp_path / out)
+        setup = prepare.make_setup(CONFIG, rows, "cpu", tmp_path / out)
         found = [trial.run_trial(setup, Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
         assert [t.steps for t in found] == lengths and found[-1].status == "unfitted"
-        assert all(t.status == "stopped" and not t.stored and t.conflicting is None for t in found[:-1])
+        assert all(t.status == "stopped" and not t.stored and not t.numbers for t in found[:-1])
     whole, parts = (tmp_path / out / "trials" / "t" for out in ("whole", "parts"))
     assert {p.name: p.read_bytes() for p in whole.iterdir()} == {p.name: p.read_bytes() for p in parts.iterdir()}
 
@@ -172,16 +174,16 @@ def cut(*_, **__):
     raise Cut
 
 
-@pytest.mark.parametrize("watch_steps", [0, 20])
+@pytest.mark.parametrize("observe_steps", [0, 20])
 @pytest.mark.parametrize("lengths", [[6, 60], [12, 60], [60]], ids=["an epoch", "two epochs", "at once"])
 @pytest.mark.parametrize("place", ["flush", "rename"])
 def test_a_trial_killed_while_it_is_published_ends_with_the_same_files(
-    rows, tmp_path, cores, monkeypatch, lengths, place, watch_steps
+    rows, tmp_path, cores, monkeypatch, lengths, place, observe_steps
 ):
     recipe = Recipe(optimizer="sgd", rate=0.002)
-    config = CONFIG.model_copy(update={"watch_steps": watch_steps})
+    config = CONFIG.model_copy(update={"observe_steps": observe_steps})
     jobs = [Job("t", recipe, 0, n, final=n == 60) for n in lengths]
-    whole, killed = (stage.make_setup(config, rows, "cpu", tmp_path / name) for name in ("whole", "killed"))
+    whole, killed = (prepare.make_setup(config, rows, "cpu", tmp_path / name) for name in ("whole", "killed"))
     for job in jobs:
         expected = trial.run_trial(whole, job)
     for job in jobs:
@@ -207,13 +209,13 @@ def test_without_a_conflicting_image_in_validation_the_rate_is_chosen_without_bi
     for path in rows.folder.iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     np.save(tmp_path / "validation.bias.npy", np.array(rows.split("validation").labels)[:, None])
-    setup = stage.make_setup(CONFIG, replace(rows, folder=tmp_path), "cpu", tmp_path / "out")
+    setup = prepare.make_setup(CONFIG, replace(rows, folder=tmp_path), "cpu", tmp_path / "out")
     assert not setup.bias_labels and "no conflicting image" in caplog.text
-    assert stage.make_setup(CONFIG, rows, "cpu", tmp_path / "out").bias_labels
+    assert prepare.make_setup(CONFIG, rows, "cpu", tmp_path / "out").bias_labels
 
 
 def test_a_short_trial_whose_checkpoint_is_lost_starts_again(rows, tmp_path, cores):
-    setup = stage.make_setup(CONFIG, rows, "cpu", tmp_path)
+    setup = prepare.make_setup(CONFIG, rows, "cpu", tmp_path)
     recipe = Recipe(optimizer="sgd", rate=0.002)
     trial.run_trial(setup, Job("t", recipe, 0, 12, final=False))
     (tmp_path / "trials" / "t" / "checkpoint.safetensors").write_bytes(b"cut")
@@ -230,7 +232,7 @@ def test_a_diverged_trial_keeps_no_weights_and_no_numbers(trained):
     diverged = [t for t in trained.info.trials if t.status == "diverged"]
     assert diverged
     for found in diverged:
-        assert found.conflicting is None and found.train_loss is None and not found.stored
+        assert found.numbers == {} and found.train_loss is None and not found.stored
         assert not trained.weights(found.name).exists()
 
 
@@ -242,7 +244,7 @@ def test_the_architecture_describes_the_training_pixels(trained, rows):
 
 
 def test_a_convolutional_network_is_described_by_channels(rows):
-    architecture = stage.architecture_of(CONFIG.model_copy(update={"network": "cnn", "widths": (4, 8)}), rows)
+    architecture = prepare.architecture_of(CONFIG.model_copy(update={"network": "cnn", "widths": (4, 8)}), rows)
     assert architecture.family == "cnn" and architecture.widths == {"conv1": 4, "conv2": 8}
 
 
@@ -335,5 +337,5 @@ def test_a_trial_on_the_gpu_resembles_the_one_on_the_cpu(trained, rows, tmp_path
     on_gpu = trial.run_trial(setup, Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
     assert (on_gpu.status, on_gpu.steps) == (found.status, found.steps)
     assert on_gpu.train_loss == pytest.approx(found.train_loss, rel=0.02)
-    assert on_gpu.conflicting == pytest.approx(found.conflicting, abs=0.1)
+    assert on_gpu.numbers["conflicting"] == pytest.approx(found.numbers["conflicting"], abs=0.1)
     assert load_weights(setup.architecture, tmp_path / "trials" / found.name / "weights.safetensors")

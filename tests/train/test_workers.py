@@ -6,16 +6,17 @@ import logging
 import pytest
 import torch
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.records.trained import Recipe
-from train import stage, workers
+from train import prepare, workers
 from train.setup import Job, Setup
 from train.trial import run_trial
 
 
 @pytest.fixture
 def setup(rows, tmp_path):
-    return Setup(rows, stage.architecture_of(TrainConfig(widths=(4,)), rows), 16, 0.2, "cpu", tmp_path)
+    return Setup(rows, prepare.architecture_of(TrainConfig(widths=(4,)), rows), 16, 0.2, "cpu", tmp_path)
 
 
 def job(seed: int) -> Job:
@@ -46,7 +47,7 @@ def test_no_jobs_are_no_work(setup):
 
 
 def test_an_error_in_a_worker_reaches_the_caller(setup, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(pool.os, "sched_getaffinity", lambda _: {0, 1})
     (tmp_path / "file").write_text("in the way")
     broken = dataclasses.replace(setup, out=tmp_path / "file")
     with pytest.raises(NotADirectoryError):

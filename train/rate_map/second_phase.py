@@ -11,13 +11,14 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
+from bigstep.records.numbers import Numbers
 from bigstep.records.rate_map import SecondPhase
 from bigstep.records.sealed import write_json
 from bigstep.records.trained import Recipe
 from train import averaging, step
 from train.networks.build import load_weights, place
 from train.rate_map import barrier
-from train.rate_map.numbers import Numbers, curvature_images, group_accuracies, report_split
+from train.rate_map.numbers import curvature_images, group_accuracies, report_split
 from train.setup import Setup
 
 log = logging.getLogger("bigstep.lr-map")

@@ -17,15 +17,17 @@ from bigstep.config import TrainConfig
 from bigstep.records.images import Images
 from bigstep.records.rate_map import Checkpoint, MapTrial, RateMap, RateMapInfo, SecondPhase, Threshold
 from bigstep.records.trained import Trial
-from train import moments, stage
+from train import moments
 from train.finish import Finish
 from train.networks.build import load_weights
+from train.prepare import make_setup, recipe_of
 from train.rate_map import regimes, thresholds
 from train.rate_map.numbers import Measured, Network, curvature_images, report_split
 from train.rate_map.second_phase import Start
 from train.rate_map.tasks import FlowStart, Results, Task, flow_steps, work_through
 from train.rate_map.thresholds import FAILED, Ending
 from train.setup import Job, Setup
+from train.workers import run_all
 
 log = logging.getLogger("bigstep.lr-map")
 NARROWING = 2  # rates between two of the grid that narrow a threshold down: a quarter of the gap is left
@@ -60,7 +62,7 @@ def run(
     tasks: list[Task] = [FlowStart(s, config.momentum, steps) for s in range(min(config.num_seeds, FLOW_SEEDS))]
     tasks += _seconds(config, setup, trials, second_rates) if second_rates else []
     tasks += [
-        Network(t.name, t.recipe, _folder(setup, t) / "weights.safetensors", _folder(setup, t))
+        Network(t.name, t.recipe, _folder(setup, t) / "weights.safetensors", _folder(setup, t), t.numbers)
         for t in trials
         if t.stored
     ]
@@ -92,7 +94,7 @@ def _from_checkpoints(
     setup = _setup(config, images, device, out)
     for checkpoint in checkpoints:
         load_weights(setup.architecture, checkpoint.path)  # all of them, before the first is measured
-    recipe = stage.recipe_of(config)
+    recipe = recipe_of(config)
     tasks: list[Task] = [
         Network(c.name, recipe.model_copy(update={"rate": c.rate}), c.path, out / "trials" / c.name)
         for c in checkpoints
@@ -133,8 +135,8 @@ def _from_checkpoints(
 
 def _setup(config: TrainConfig, images: Images, device: str, out: Path) -> Setup:
     """Return what the trials share: a constant rate to the end, so that what follows is another number of its own."""
-    setup = stage.make_setup(config, images, device, out)
-    return replace(setup, bias_labels=True, finish=Finish(), watch_steps=0)
+    setup = make_setup(config, images, device, out)
+    return replace(setup, bias_labels=True, finish=Finish(), observe_steps=0)
 
 
 def _trials(config: TrainConfig, setup: Setup) -> list[Trial]:
@@ -144,10 +146,10 @@ def _trials(config: TrainConfig, setup: Setup) -> list[Trial]:
     def train(rates: Sequence[float]) -> list[Trial]:
         jobs = [
             Job(f"{recipe.name}-s{seed}", recipe, seed, config.max_steps)
-            for recipe in (stage.recipe_of(config, rate) for rate in rates)
+            for recipe in (recipe_of(config, rate) for rate in rates)
             for seed in range(config.num_seeds)
         ]
-        done.update(stage.run_all(setup, [j for j in jobs if j.name not in done], log))
+        done.update(run_all(setup, [j for j in jobs if j.name not in done], log))
         return [done[job.name] for job in jobs]
 
     def narrow(good: Any, rates: Sequence[float]) -> None:
@@ -257,7 +259,7 @@ def _about(config: TrainConfig, setup: Setup) -> dict[str, Any]:
         "data": setup.images.info.name,
         "attributes": list(setup.images.info.attributes),
         "architecture": setup.architecture,
-        "recipe": stage.recipe_of(config),
+        "recipe": recipe_of(config),
         "batch_size": config.batch_size,
         "stop_loss": config.stop_loss,
         "max_steps": config.max_steps,

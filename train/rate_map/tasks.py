@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.errors import BigstepError
 from bigstep.records.rate_map import FlowResult, SecondPhase
@@ -14,10 +15,10 @@ from train.measure import gradient_flow
 from train.measure.sharpness import Lanczos
 from train.networks import pretrained
 from train.networks.build import build, place
+from train.networks.predict import one_thread
 from train.rate_map.numbers import Measured, Network, curvature_images, measure_network
 from train.rate_map.second_phase import Start, second_phase
 from train.setup import Setup
-from train.workers import side_by_side
 
 log = logging.getLogger("bigstep.lr-map")
 FLOW_TRAININGS = 20  # trainings' worth of images that one flow may see
@@ -26,7 +27,7 @@ FLOW_STEPS = 1000  # the most of one
 
 @dataclass(frozen=True)
 class FlowStart:
-    """Ask for the critical rate from the initial weights of a seed, for steps with some momentum."""
+    """A request for the critical rate from the initial weights of a seed, for steps with some momentum."""
 
     seed: int
     momentum: float
@@ -35,7 +36,7 @@ class FlowStart:
 
 @dataclass(frozen=True)
 class Failed:
-    """Say which task failed and why: a map is not lost to one of them."""
+    """Which task failed and why: a map is not lost to one of them."""
 
     title: str
     why: str
@@ -46,7 +47,7 @@ Task = Network | Start | FlowStart
 
 @dataclass
 class Results:
-    """Hold what the tasks found: networks by name, the rest in the order of seeds and rates."""
+    """What the tasks found: networks by name, the rest in the order of seeds and rates."""
 
     measured: dict[str, Measured] = field(default_factory=dict)
     flows: list[FlowResult] = field(default_factory=list)
@@ -56,8 +57,8 @@ class Results:
 
 def work_through(setup: Setup, tasks: Sequence[Task]) -> Results:
     """Do every task, logging each as it ends; what an earlier run finished is taken from the disk."""
-    found = Results()
-    for done, (title, result) in enumerate(side_by_side(setup, tasks, do), start=1):
+    found, most = Results(), None if setup.device == "cpu" else 1
+    for done, (title, result) in enumerate(pool.run(setup, tasks, do, most=most), start=1):
         log.info(
             "%s %s",
             title,
@@ -82,9 +83,10 @@ def do(setup: Setup, task: Task) -> tuple[str, Measured | SecondPhase | FlowResu
     """Do one task, and return its title with what it found."""
     title = _title(task)
     try:
-        if isinstance(task, Network):
-            return title, measure_network(setup, task)
-        return title, second_phase(setup, task) if isinstance(task, Start) else _flow(setup, task)
+        with one_thread():
+            if isinstance(task, Network):
+                return title, measure_network(setup, task)
+            return title, second_phase(setup, task) if isinstance(task, Start) else _flow(setup, task)
     except BigstepError as error:
         return title, Failed(title, f"{error.what}, {error.got}" if error.got else error.what)
     except (RuntimeError, ValueError, ArithmeticError) as error:

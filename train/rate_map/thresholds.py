@@ -18,7 +18,7 @@ FAILED = ("diverged", "collapsed")
 
 @dataclass(frozen=True)
 class Ending:
-    """Say how the trial of one rate and seed ended."""
+    """How the trial of one rate and seed ended."""
 
     rate: float
     seed: int

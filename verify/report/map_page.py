@@ -65,9 +65,10 @@ def thresholds_csv(info: RateMapInfo) -> str:
 def _trial_rows(trial: MapTrial, names: Sequence[str]) -> list[list[str]]:
     rows = [_row(trial, name, trial.numbers.get(name)) for name in names]
     for moment in trial.moments:
-        looked = moment.model_dump(include={"conflicting_loss_share", "conflicting_error_confidence", "logit_norm"})
         short = {"conflicting_loss_share": "loss_share", "conflicting_error_confidence": "confidence"}
-        rows += [_row(trial, f"{short.get(name, name)}@{moment.epoch}", value) for name, value in looked.items()]
+        rows += [
+            _row(trial, f"{short.get(name, name)}@{moment.epoch}", value) for name, value in moment.numbers.items()
+        ]
     return rows
 
 

@@ -286,10 +286,10 @@ def _rate_row(run: Run, point: RatePoint) -> dict[str, Any]:
     return {
         "rate": f"{point.rate:.4g}" + (" warm-up" if point.recipe.warmup_steps else ""),
         "seeds": f"{fitted} of {len(point.statuses)} fitted" + (f" ({', '.join(others)})" if others else ""),
-        UNBIASED: _percent(point.unbiased),
-        ALIGNED: _percent(point.aligned),
-        CONFLICTING: _percent(point.conflicting),
-        "prunability": NONE if point.prunability is None else f"{point.prunability:.3f}",
+        UNBIASED: _percent(point.numbers.get("unbiased")),
+        ALIGNED: _percent(point.numbers.get("aligned")),
+        CONFLICTING: _percent(point.numbers.get("conflicting")),
+        "prunability": NONE if (found := point.numbers.get("prunability")) is None else f"{found:.3f}",
         "score": NONE if point.score is None else f"{point.score:.3f}",
         "chosen": point.recipe == run.trained.info.trial(run.trained.info.chosen).recipe,
     }

@@ -60,17 +60,17 @@ def learning_rates(trained: TrainedInfo) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 6.2), layout="constrained")
         shown_panels = [
-            names for names in PANELS if any(getattr(p, name) is not None for p in points for name in names)
+            names for names in PANELS if any(p.numbers.get(name) is not None for p in points for name in names)
         ]
         heights = [len(names) + 1 for names in shown_panels]
         panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
         for axes, names in zip(panels, shown_panels, strict=True):
             for name in names:
                 colour, marker, dash = INK[name]
-                means = [getattr(point, name) for point in points]
+                means = [point.numbers.get(name) for point in points]
                 line = [float("nan") if value is None else value for value in means]
                 axes.plot(rates, line, dash, marker=marker, color=colour, label=name, zorder=3)
-                seeds = [(t.recipe.rate, value) for t in fitted if (value := getattr(t, name)) is not None]
+                seeds = [(t.recipe.rate, value) for t in fitted if (value := t.numbers.get(name)) is not None]
                 axes.scatter([r for r, _ in seeds], [v for _, v in seeds], s=12, marker=marker, color=colour, alpha=0.4)
             _hatch_unfitted(axes, points)
             axes.axvline(chosen, color="#111111", linewidth=1.2)

@@ -302,8 +302,9 @@ def change_score(records):
 
 def change_rate(records):
     trained = records["trained"]
-    first = trained.info.points[0].model_copy(update={"prunability": 0.4321})
-    info = trained.info.model_copy(update={"map": [first, *trained.info.points[1:]]})
+    first = trained.info.points[0]
+    first = first.model_copy(update={"numbers": first.numbers | {"prunability": 0.4321}})
+    info = trained.info.model_copy(update={"points": [first, *trained.info.points[1:]]})
     return {"trained": changed(trained, info)}
 
 
