@@ -17,6 +17,11 @@ KEY = (
     *("unbiased", "aligned", "conflicting", "worst_group", "removable_within_1", "prunability", "steps_to_fit"),
     *("separation", "activation_sparsity", "sharpness_eta_half", "l2"),
 )
+LOOKED = {  # what is measured while a run trains, and what the table calls it
+    "conflicting_loss_share": "loss_share",
+    "conflicting_error_confidence": "confidence",
+    "logit_norm": "logit_norm",
+}
 ROW = ("rate", "seed", "status", "steps", "metric", "value")
 
 
@@ -65,10 +70,7 @@ def thresholds_csv(info: RateMapInfo) -> str:
 def _trial_rows(trial: MapTrial, names: Sequence[str]) -> list[list[str]]:
     rows = [_row(trial, name, trial.numbers.get(name)) for name in names]
     for moment in trial.moments:
-        short = {"conflicting_loss_share": "loss_share", "conflicting_error_confidence": "confidence"}
-        rows += [
-            _row(trial, f"{short.get(name, name)}@{moment.epoch}", value) for name, value in moment.numbers.items()
-        ]
+        rows += [_row(trial, f"{LOOKED[name]}@{moment.epoch}", moment.numbers[name]) for name in LOOKED]
     return rows
 
 
