@@ -48,21 +48,21 @@ def run(seed, work, settings):
 def row(seed, code, found):
     """Reduce the records of one run to the published numbers."""
     trained, compact, exported, verdict = (found[stage] for stage in ("train", "compress", "export", "verify"))
-    unfitted = {f"{model.name}-compact" for model in compact.info.baselines if not model.fitted}
+    unfitted = {model.sha256 for model in compact.info.baselines if not model.fitted}
     forms = {form.name: form for form in exported.info.forms}
     accuracy = {(s.form, s.group): s.accuracy for s in verdict.info.scores}
-    checks = {check.name: check for check in (*verdict.info.checks, *verdict.info.comparisons)}
+    judgements = (*verdict.info.checks, *verdict.info.comparisons)
+    checks = {(check.form, check.group): check for check in judgements if check.rule == "non-inferiority"}
 
     def judged(name):
-        prefix = "" if name == exported.info.served else f"{name}: "
-        found = {group: checks[f"{prefix}non-inferiority ({group})"] for group in ("aligned", "conflicting")}
+        found = {group: checks[name, group] for group in ("aligned", "conflicting")}
         outcomes = {check.outcome for check in found.values()}
         return {
             "bytes": forms[name].bytes,
             **{group: accuracy[name, group] for group in ("unbiased", "aligned", "conflicting")},
             **{f"{group}_drop_at_most": check.bound for group, check in found.items()},
             "outcome": next(o for o in ("failed", "undecided", "passed") if o in outcomes),
-            "fitted": name.rpartition("-")[0] not in unfitted,
+            "fitted": forms[name].sha256 not in unfitted,
         }
 
     others = [form.name for form in forms.values() if form.role in ("baseline", "compact_baseline")]

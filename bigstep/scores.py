@@ -19,7 +19,7 @@ EVEN_CELLS = 1.25  # largest over smallest cell up to which the mean over cells 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Hold one form's logits on a split, float (N, K), and what follows from them.
+    """One form's logits on a split, float (N, K), and what follows from them.
 
     `predicted` and `correct`, shape (N,), are None when any logit is not finite: the argmax of NaN is class 0, which
     is no prediction.
@@ -42,7 +42,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Hold the test split, the names of its groups, and the outputs of every form by name."""
+    """The test split, the names of its groups, and the outputs of every form by name."""
 
     split: Split
     values: Mapping[str, Sequence[str]]
@@ -68,7 +68,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Flips:
-    """Count, in one group of n images, predictions that went from right to wrong (negative) and back (positive)."""
+    """Of one group of n images, the predictions that went from right to wrong (negative) and back (positive)."""
 
     group: str
     n: int

@@ -9,7 +9,7 @@ _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0
 _SPECIAL = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\t": " "} | {c: f"\\{c}" for c in "\\|*_`[]~$"}
 )
-_BLOCK_START = re.compile(r"^(\d*)([-+#.)])")
+_BLOCK_START = re.compile(r"^(\d*)([-+#.)])(?!\d)")  # but -0.5 starts no block
 
 
 def printable(text: str, most: int) -> str:

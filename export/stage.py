@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -15,7 +14,7 @@ from bigstep.config import ExportConfig
 from bigstep.errors import ExportError
 from bigstep.records.architecture import Architecture
 from bigstep.records.compact import Compact, CompactModel
-from bigstep.records.exported import Contract, Exported, ExportedInfo, Form, Rung
+from bigstep.records.exported import Contract, Exported, ExportedInfo, Form, Precision, Role, Rung
 from bigstep.records.images import Images
 from bigstep.records.sealed import sha256
 from bigstep.records.trained import Trained
@@ -25,7 +24,6 @@ from train.networks.build import load_weights, normalise
 from train.networks.predict import one_thread, predict
 
 log = logging.getLogger("bigstep.export")
-Role = Literal["compact", "dense", "baseline", "compact_baseline"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def run(config: ExportConfig, images: Images, trained: Trained, compact: Compact
             del written[:-1]
         forms += [form for form, _ in written]
         log.info("%s", source.name, extra={"done": done, "total": len(sources)})
-    served = "compact-int8" if compact.info.model.quantisation else "compact-fp32"
+    served = [form.name for form in forms if form.role == "compact"][-1]  # the one that was judged
     return Exported.seal(out, ExportedInfo(contract=contract, forms=forms, served=served, ladder=rungs))
 
 
@@ -105,9 +103,9 @@ def _write(source: Source, contract: Contract, out: Path) -> list[tuple[Form, Pa
     return written
 
 
-def _form(source: Source, precision: Literal["fp32", "int8"], path: Path) -> tuple[Form, Path]:
+def _form(source: Source, precision: Precision, path: Path) -> tuple[Form, Path]:
     form = Form(
-        name=f"{source.name}-{precision}",
+        network=source.name,
         role=source.role,
         precision=precision,
         file=path.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,11 +18,12 @@ from bigstep.errors import ConfigError
 from bigstep.machine import usable_cores
 from bigstep.records.bundle import Bundle
 from bigstep.records.exported import Form
+from bigstep.records.measured import Latency
 from bigstep.records.sealed import to_json
 from bigstep.records.verdict import Check, Outcome, worst
 from bigstep.terminal import Terminal
 from pipeline.store import replace_file
-from serve.bench import MIN_FOR_P90, MIN_FOR_P99, Clock, Latency, Timed, best_batches, fingerprint, load
+from serve.bench import MIN_FOR_P90, MIN_FOR_P99, Clock, Timed, best_batches, fingerprint, load
 from serve.bench import measure_interleaved as measure
 from serve.predictor import Device, Predictor
 from verify import budget
@@ -106,14 +107,14 @@ class Timings:
         models = {
             timed.form.name: {
                 "sha256": timed.form.sha256,
-                "batch_1": asdict(timed.single.latency),
-                "best_batch": asdict(timed.best.latency),
+                "batch_1": timed.single.latency.model_dump(),
+                "best_batch": timed.best.latency.model_dump(),
             }
             for timed in self.forms
         }
         return {
             "outcome": self.outcome,
-            "budgets": [check.model_dump(mode="json") for check in self.budgets],
+            "budgets": [check.as_json() for check in self.budgets],
             "bundle": info.name,
             "digest": self.bundle.digest,
             "served": info.served,

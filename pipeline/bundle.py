@@ -49,16 +49,8 @@ def _make(store: Store, name: str, judged: JudgedRun, made_from: dict[str, str])
     forms = [form for form in exported.info.forms if form.role == "compact"]
     for form in forms:
         shutil.copyfile(exported.folder / form.file, out / form.file)
-    shutil.copyfile(verdict.folder / "measured.json", out / "measured.json")
-    importlib.import_module(REPORT).write(
-        out,
-        bundle_name=name,
-        images=judged.images,
-        trained=judged.trained,
-        compact=judged.compact,
-        exported=exported,
-        verdict=verdict,
-    )
+    judged.measured.write(out)
+    importlib.import_module(REPORT).write(out, name, judged)
     info = BundleInfo(
         name=name,
         contract=exported.info.contract,

@@ -306,9 +306,9 @@ def _run(
     if until != "verify":
         _report(made.Made(records.made()[until]), as_json=as_json)
         sys.exit(0)
-    summary = console.read(records.made(), folder)
-    _report(summary, as_json=as_json)
-    sys.exit(EXIT[summary.outcome])
+    judged = records.judged()
+    _report(console.Summary(judged, folder), as_json=as_json)
+    sys.exit(EXIT[judged.outcome])
 
 
 def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[Config, Path]:

@@ -21,7 +21,7 @@ from pipeline.device import resolve_device
 from pipeline.keys import Keys, code_of, keys
 from pipeline.stages import DATA, MAP, NAMES, STAGES, Result, Stage, five
 from pipeline.store import Store, replace_file
-from verify.report.run_outcome import RunOutcome, StageRun, budgets
+from verify.report.run_outcome import RunOutcome, StageRun
 
 log = logging.getLogger("bigstep")
 MAP_PAGE = "verify.report.map_page"
@@ -107,8 +107,8 @@ class _Work:
 
     def outcome(self, records: RunRecords, error: BaseException | None = None) -> RunOutcome:
         """Say how the run went."""
-        made, names = records.made(), [stage.name for stage in self.planned]
-        return RunOutcome(self.config.name, names, self.history, made, () if error else budgets(made), error)
+        names = [stage.name for stage in self.planned]
+        return RunOutcome(self.config.name, names, self.history, records, error)
 
     def _reuse(self, stage: Stage[R], *inputs: Result[Any]) -> tuple[R, Any]:
         given = self.checkpoints if stage is MAP else ()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, t
 
 from bigstep import machine
+from bigstep.records.measured import Latency
 from serve.predictor import Device, Predictor
 
 log = logging.getLogger("bigstep.bench")
@@ -44,26 +45,6 @@ PATIENCE = 2  # sizes in a row without a gain before a model leaves the search
 PROGRESS_SECONDS = 2.0
 
 Clock = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Hold what one query of `batch` images takes; a value is None where `n` queries are too few for it.
-
-    Percentiles are in milliseconds, by nearest rank; `images_per_s` is all images over the summed time of the queries.
-    `low` and `high` are one-sided bounds, each holding with a confidence of 99 % if the queries are independent.
-    """
-
-    batch: int
-    n: int
-    p50_ms: float
-    p90_ms: float | None
-    p99_ms: float | None
-    p99_low_ms: float | None
-    p99_high_ms: float | None
-    images_per_s: float
-    images_per_s_low: float | None
-    images_per_s_high: float | None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ They hold for the machine that measured. Like the gate's checks they are written
 
 from __future__ import annotations
 
-from bigstep.records.verdict import Check, Outcome
+from bigstep.records.measured import Latency
+from bigstep.records.verdict import Check, three_way
 from bigstep.text import format_rate
-from serve.bench import CONFIDENCE, MIN_FOR_P99, MIN_FOR_THROUGHPUT, Latency
+from serve.bench import CONFIDENCE, MIN_FOR_P99, MIN_FOR_THROUGHPUT
 
-P99, THROUGHPUT = "latency budget", "throughput budget"
 ENDS = {"passed": "so it is kept", "failed": "so it is not kept", "undecided": "so these queries cannot tell"}
 
 
@@ -33,12 +33,13 @@ def _p99(served: str, latency: Latency, limit: float) -> Check:
     low, high = latency.p99_low_ms, latency.p99_high_ms
     enough = latency.p99_ms is not None
     passes = enough and high is not None and high <= limit
-    outcome = _three_way(passes=passes, fails=low is not None and not low <= limit)
+    outcome = three_way(passes=passes, fails=low is not None and not low <= limit)
     told = [f"is {latency.p99_ms:.3f} ms" if latency.p99_ms is not None else f"needs {MIN_FOR_P99} queries"]
     told += [f"at least {low:.3f} ms"] if low is not None else []
     told += [f"at most {high:.3f} ms"] if high is not None else []
     return Check(
-        name=P99,
+        rule="latency budget",
+        form=served,
         outcome=outcome,
         measured=latency.p99_ms,
         bound=high,
@@ -52,12 +53,13 @@ def _p99(served: str, latency: Latency, limit: float) -> Check:
 
 def _throughput(served: str, latency: Latency, limit: float) -> Check:
     low, high = latency.images_per_s_low, latency.images_per_s_high
-    outcome = _three_way(passes=low is not None and low >= limit, fails=high is not None and not high >= limit)
+    outcome = three_way(passes=low is not None and low >= limit, fails=high is not None and not high >= limit)
     told = [f"{format_rate(latency.images_per_s)} images per second"]
     told += [f"at least {format_rate(low)}"] if low is not None else [f"bounds need {MIN_FOR_THROUGHPUT} queries"]
     told += [f"at most {format_rate(high)}"] if high is not None else []
     return Check(
-        name=THROUGHPUT,
+        rule="throughput budget",
+        form=served,
         outcome=outcome,
         measured=latency.images_per_s,
         bound=low,
@@ -75,7 +77,3 @@ def _queries(latency: Latency) -> str:
 
 def _sure() -> str:
     return f"({100 * CONFIDENCE:g}% confidence each)"
-
-
-def _three_way(*, passes: bool, fails: bool) -> Outcome:
-    return "passed" if passes else "failed" if fails else "undecided"

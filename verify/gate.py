@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from bigstep.groups import CONFLICTING
 from bigstep.intervals import Interval, accuracy_interval, detectable_drop, drop_interval
 from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported, Form, Rung
-from bigstep.records.verdict import Check, Outcome, worst
+from bigstep.records.verdict import Check, Outcome, three_way, worst
 from bigstep.scores import ALL, Evidence, Outputs
 
 POWER = 0.8
@@ -20,6 +21,22 @@ UNKNOWN_BIAS = (
     "No bias attribute of these images is known: nothing was judged of groups that a spurious correlation could hurt."
 )
 MOST_SOURCES = 100  # times the sources at hand: beyond that "more data" is no advice
+Judged = Mapping[tuple[str | None, str | None], Check]  # non-inferiority, by form and group
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two files on the same images, shape (N,): which are right by each, their sources, and the drop of accuracy."""
+
+    before: NDArray[np.bool_]
+    after: NDArray[np.bool_]
+    sources: NDArray[np.int64]
+    drop: Interval
+
+    def detectable(self, config: VerifyConfig) -> float:
+        """Return the smallest true drop that these images could have shown."""
+        discordant = float((self.before != self.after).mean())
+        return detectable_drop(self.drop, discordant, config.confidence, POWER)
 
 
 def checks(config: VerifyConfig, evidence: Evidence, compact: Compact, exported: Exported) -> list[Check]:
@@ -27,7 +44,7 @@ def checks(config: VerifyConfig, evidence: Evidence, compact: Compact, exported:
 
     They concern the forms that ship and the dense one they are compared with; baselines decide nothing.
     """
-    served, dense = exported.info.served, exported.info.dense().name
+    served, dense = exported.info.served, exported.info.dense.name
     own = [form.name for form in exported.info.forms if form.role in ("compact", "dense")]
     found = [_finite(name, evidence.forms[name]) for name in own]
     found += [_not_constant(served, evidence.forms[served]), _bytes(exported.info.form(served), compact)]
@@ -39,19 +56,10 @@ def checks(config: VerifyConfig, evidence: Evidence, compact: Compact, exported:
 
 def comparisons(config: VerifyConfig, evidence: Evidence, exported: Exported) -> list[Check]:
     """Judge every baseline by the served file's non-inferiority rule; none of these decides anything."""
-    dense = exported.info.dense().name
-    found = []
-    for form in exported.info.forms:
-        if form.role in ("baseline", "compact_baseline"):
-            for group in dict.fromkeys(config.groups):
-                check = _non_inferiority(config, evidence, group, dense, form.name)
-                found.append(check.model_copy(update={"name": comparison_name(form.name, group)}))
-    return found
-
-
-def comparison_name(form: str, group: str) -> str:
-    """Name the comparison of a baseline's form in a group."""
-    return f"{form}: non-inferiority ({group})"
+    dense = exported.info.dense.name
+    baselines = [form.name for form in exported.info.forms if form.role in ("baseline", "compact_baseline")]
+    groups = dict.fromkeys(config.groups)
+    return [_non_inferiority(config, evidence, group, dense, name) for name in baselines for group in groups]
 
 
 def outcome(checks: Sequence[Check]) -> Outcome:
@@ -60,42 +68,32 @@ def outcome(checks: Sequence[Check]) -> Outcome:
 
 
 def notes(
-    config: VerifyConfig, evidence: Evidence, compact: Compact, exported: Exported, judged: Sequence[Check]
+    config: VerifyConfig, evidence: Evidence, compact: Compact, exported: Exported, compared: Sequence[Check]
 ) -> list[str]:
     """Say what the gate could have seen, and whether it would have stopped the compressed conventional networks.
 
     Args:
-        judged: what `checks` and `comparisons` returned, together.
+        compared: what `comparisons` returned.
     """
-    served, dense = exported.info.served, exported.info.dense().name
+    served, dense = exported.info.served, exported.info.dense.name
     groups = list(dict.fromkeys(config.groups))
-    by_name = {check.name: check for check in judged}
-    found = [note for group in groups if (note := _power_note(config, evidence, group, dense, served))]
-    if evidence.split.aligned is None:
-        found.insert(0, UNKNOWN_BIAS)
+    judged = {(check.form, check.group): check for check in compared}
+    found = [UNKNOWN_BIAS] if evidence.split.aligned is None else []
+    pairs = {group: _pair(config, evidence, group, dense, served) for group in groups}
+    found += [_power_note(config, group, pair) for group, pair in pairs.items() if pair]
     rivals = [form for form in exported.info.forms if form.role == "compact_baseline"]
-    unfitted = {
-        f"{model.name}-compact-{form.precision}"
-        for model in compact.info.baselines
-        for form in rivals
-        if not model.fitted
-    }
-    failing = False
+    unfitted = {model.sha256 for model in compact.info.baselines if not model.fitted}
     for form in rivals:
-        if form.name in unfitted:
-            found.append(f"{form.name} (conventional, compressed) never fitted again after pruning: no fair rival.")
-            continue
-        ruled = _ruled(form.name, groups, by_name)
-        failing |= "would fail" in ruled
-        found.append(
-            f"{form.name} (conventional, compressed alike) {ruled}; {_versus(config, evidence, served, form)}."
-        )
-    found += _better_than_dense(config, exported, by_name)
+        told = f"alike) {_ruled(form, groups, judged)}; {_versus(config, evidence, served, form)}."
+        unfair = ") never fitted again after pruning: no fair rival."
+        found.append(f"{form.name} (conventional, compressed" + (unfair if form.sha256 in unfitted else f" {told}"))
+    found += _better_than_dense(config, exported, groups, judged)
     untrue = [parity(rung) for rung in exported.info.ladder if rung.network not in ("compact", "dense")]
     found += [f"Do not trust this baseline. {check.says}" for check in untrue if check.outcome != "passed"]
+    fair = [form.name for form in rivals if form.sha256 not in unfitted]
     if not rivals:
         found.append("No conventionally trained network was compressed, so there is nothing to compare with.")
-    elif not failing:
+    elif all(judged[name, group].outcome != "failed" for name in fair for group in groups):
         found.append(
             "No compressed conventional network would fail the rule that the served file is judged by: "
             "on these data this gate shows no advantage of the large learning rate."
@@ -103,11 +101,10 @@ def notes(
     return found
 
 
-def _ruled(rival: str, groups: Sequence[str], by_name: Mapping[str, Check]) -> str:
+def _ruled(rival: Form, groups: Sequence[str], judged: Judged) -> str:
     """Say what the rule of the served file, against the same dense file, would have said of another network."""
-    outcomes = {group: by_name[comparison_name(rival, group)].outcome for group in groups}
     for outcome, verb in (("failed", "fail"), ("undecided", "not be decided by")):
-        hit = [group for group, found in outcomes.items() if found == outcome]
+        hit = [group for group in groups if judged[rival.name, group].outcome == outcome]
         if hit:
             return f"would {verb} the same rule in: {', '.join(hit)}"
     return "would pass the same rule"
@@ -115,29 +112,25 @@ def _ruled(rival: str, groups: Sequence[str], by_name: Mapping[str, Check]) -> s
 
 def _versus(config: VerifyConfig, evidence: Evidence, served: str, rival: Form) -> str:
     """Compare a compressed conventional network with the served file itself, where it is hardest."""
-    group = ALL if evidence.split.aligned is None else CONFLICTING
-    pair = _pair(evidence, group, served, rival.name)
+    group = _hardest(evidence)
+    pair = _pair(config, evidence, group, served, rival.name)
     if pair is None:
         return "it cannot be compared with the served file"
-    ours, theirs, sources = pair
-    drop = drop_interval(ours, theirs, sources, config.confidence)
-    surely = "less" if drop.low > 0 else "more" if drop.high < 0 else ""
+    surely = "less" if pair.drop.low > 0 else "more" if pair.drop.high < 0 else ""
     sentence = f"{surely} accurate than" if surely else "not surely different from"
-    return f"on {group} images it is {sentence} the served file, {theirs.mean():.1%} against {ours.mean():.1%}"
+    accuracies = f"{pair.after.mean():.1%} against {pair.before.mean():.1%}"
+    return f"on {group} images it is {sentence} the served file, {accuracies}"
 
 
-def _better_than_dense(config: VerifyConfig, exported: Exported, judged: Mapping[str, Check]) -> list[str]:
+def _better_than_dense(config: VerifyConfig, exported: Exported, groups: Sequence[str], judged: Judged) -> list[str]:
     """Say which uncompressed conventional networks are surely more accurate than the network that was compressed."""
-    dense, found = exported.info.dense().name, []
-    for form in exported.info.forms:
-        if form.role == "baseline":
-            bounds = {group: judged[comparison_name(form.name, group)].bound for group in dict.fromkeys(config.groups)}
-            better = [group for group, bound in bounds.items() if bound is not None and bound < 0]
-            if better:
-                sure = f"with {100 * config.confidence:g}% confidence"
-                found.append(
-                    f"{form.name} (conventional) is more accurate than {dense}, {sure}, in: {', '.join(better)}."
-                )
+    dense, found = exported.info.dense.name, []
+    sure = f"with {100 * config.confidence:g}% confidence"
+    for name in [form.name for form in exported.info.forms if form.role == "baseline"]:
+        bounds = {group: judged[name, group].bound for group in groups}
+        better = [group for group, bound in bounds.items() if bound is not None and bound < 0]
+        if better:
+            found.append(f"{name} (conventional) is more accurate than {dense}, {sure}, in: {', '.join(better)}.")
     return found
 
 
@@ -148,7 +141,8 @@ def parity(rung: Rung) -> Check:
     ok = measured <= rung.limit if upper else measured >= rung.limit
     what = "largest difference of logits" if upper else "share of equal predictions"
     return Check(
-        name=f"parity ({rung.network}: {rung.name})",
+        rule="parity",
+        rung=f"{rung.network}: {rung.name}",
         outcome="passed" if ok else "failed",
         measured=rung.measured,
         bound=rung.measured,
@@ -164,7 +158,8 @@ def parity(rung: Rung) -> Check:
 def _finite(form: str, outputs: Outputs) -> Check:
     ok = outputs.non_finite == 0
     return Check(
-        name=f"finite outputs ({form})",
+        rule="finite outputs",
+        form=form,
         outcome="passed" if ok else "failed",
         measured=outputs.non_finite,
         bound=outputs.non_finite,
@@ -177,13 +172,15 @@ def _finite(form: str, outputs: Outputs) -> Check:
 
 
 def _not_constant(form: str, outputs: Outputs) -> Check:
-    name, n = f"not constant ({form})", len(outputs.logits)
+    n = len(outputs.logits)
     if outputs.predicted is None:
-        return _undecided(name, ">=", 2, n, f"{form}: not computed, because its outputs are not finite.")
+        says = f"{form}: not computed, because its outputs are not finite."
+        return Check(rule="not constant", form=form, outcome="undecided", relation=">=", limit=2, n=n, says=says)
     classes = len(np.unique(outputs.predicted))
     ok = classes >= 2
     return Check(
-        name=name,
+        rule="not constant",
+        form=form,
         outcome="passed" if ok else "failed",
         measured=classes,
         bound=classes,
@@ -199,10 +196,9 @@ def _bytes(served: Form, compact: Compact) -> Check:
     expected = compact.info.model.sha256
     ok = served.sha256 == expected
     return Check(
-        name="bytes",
+        rule="bytes",
+        form=served.name,
         outcome="passed" if ok else "failed",
-        measured=None,
-        bound=None,
         relation="==",
         limit=None,
         n=1,
@@ -212,63 +208,77 @@ def _bytes(served: Form, compact: Compact) -> Check:
 
 
 def _present(config: VerifyConfig, evidence: Evidence, group: str) -> Check:
-    name, n, sources = f"group present ({group})", int(evidence.mask(group).sum()), evidence.sources(group)
+    n, sources = int(evidence.mask(group).sum()), evidence.sources(group)
+    ok = sources >= config.min_group
+    says = (
+        f"{group}: {n:,} test images come from {sources:,} independent sources, and at least {config.min_group:,} "
+        f"are needed{', so the group can be judged' if ok else '; that is too few to judge the group'}."
+    )
     if n == 0:
         known = "; ".join(f"{key}: {', '.join(names)}" for key, names in evidence.values.items())
         says = f"{group}: declared, but no test image belongs to it; the data has: {known}."
-        return _undecided(name, ">=", config.min_group, 0, says)
-    ok = sources >= config.min_group
     return Check(
-        name=name,
+        rule="group present",
+        group=group,
         outcome="passed" if ok else "undecided",
-        measured=sources,
-        bound=sources,
+        measured=sources if n else None,
+        bound=sources if n else None,
         relation=">=",
         limit=config.min_group,
         n=n,
-        says=f"{group}: {n:,} test images come from {sources:,} independent sources, and at least {config.min_group:,} "
-        f"are needed{', so the group can be judged' if ok else '; that is too few to judge the group'}.",
+        says=says,
     )
 
 
 def _non_inferiority(config: VerifyConfig, evidence: Evidence, group: str, dense: str, form: str) -> Check:
-    name, n = f"non-inferiority ({group})", int(evidence.mask(group).sum())
-    pair = _pair(evidence, group, dense, form)
+    n, pair = int(evidence.mask(group).sum()), _pair(config, evidence, group, dense, form)
     if pair is None:
-        why = "no test image belongs to the group" if n == 0 else "the outputs are not finite"
-        return _undecided(name, "<=", config.margin, n, f"{group}: not computed for {form}, because {why}.")
-    before, after, sources = pair
-    drop = drop_interval(before, after, sources, config.confidence)
-    result = _three_way(passes=drop.high <= config.margin, fails=not drop.estimate <= config.margin)
+        says = f"{group}: not computed for {form}, because {_why_not(n)}."
+        return Check(
+            rule="non-inferiority",
+            form=form,
+            group=group,
+            outcome="undecided",
+            relation="<=",
+            limit=config.margin,
+            n=n,
+            says=says,
+        )
+    drop = pair.drop
+    result = three_way(passes=drop.high <= config.margin, fails=not drop.estimate <= config.margin)
     says = (
-        f"{group}: {form} is right on {after.mean():.1%} of {n:,} images ({evidence.sources(group):,} independent "
-        f"sources) and {dense} on {before.mean():.1%}, a {_change(drop.estimate)} (with {100 * config.confidence:g}% "
-        f"confidence, a {_change(drop.high, bound=True)}); the limit is a drop of {_points(config.margin)}"
+        f"{group}: {form} is right on {pair.after.mean():.1%} of {n:,} images ({evidence.sources(group):,} independent "
+        f"sources) and {dense} on {pair.before.mean():.1%}, a {_change(drop.estimate)} (with "
+        f"{100 * config.confidence:g}% confidence, a {_change(drop.high, bound=True)}); the limit is a drop of "
+        f"{_points(config.margin)}"
     )
     ends = {"passed": ", so any loss is small enough.", "failed": ", so the loss is too large."}
-    says += ends[result] if result in ends else _what_would_decide(config, pair, drop)
     return Check(
-        name=name,
+        rule="non-inferiority",
+        form=form,
+        group=group,
         outcome=result,
         measured=drop.estimate,
         bound=drop.high,
         relation="<=",
         limit=config.margin,
         n=n,
-        says=says,
+        says=says + (ends[result] if result in ends else _what_would_decide(config, pair)),
     )
 
 
 def _floor(config: VerifyConfig, evidence: Evidence, served: str) -> Check:
-    group = ALL if evidence.split.aligned is None else CONFLICTING
+    group = _hardest(evidence)
     floor = 1 / len(evidence.values["label"]) if config.floor is None else config.floor
     mask, correct = evidence.mask(group), evidence.forms[served].correct
-    name, n = f"floor ({group})", int(mask.sum())
+    n = int(mask.sum())
     if correct is None or n == 0:
-        why = "no test image belongs to the group" if n == 0 else "the outputs are not finite"
-        return _undecided(name, ">", floor, n, f"{group}: not computed for {served}, because {why}.")
+        says = f"{group}: not computed for {served}, because {_why_not(n)}."
+        return Check(
+            rule="floor", form=served, group=group, outcome="undecided", relation=">", limit=floor, n=n, says=says
+        )
     found = accuracy_interval(correct[mask], evidence.split.sources[mask], config.confidence)
-    result = _three_way(passes=found.low > floor, fails=not found.estimate > floor)
+    result = three_way(passes=found.low > floor, fails=not found.estimate > floor)
     ends = {
         "passed": "it is above",
         "failed": "it is not above",
@@ -276,7 +286,9 @@ def _floor(config: VerifyConfig, evidence: Evidence, served: str) -> Check:
     }
     kind = "chance" if config.floor is None else "the floor"
     return Check(
-        name=name,
+        rule="floor",
+        form=served,
+        group=group,
         outcome=result,
         measured=found.estimate,
         bound=found.low,
@@ -288,14 +300,22 @@ def _floor(config: VerifyConfig, evidence: Evidence, served: str) -> Check:
     )
 
 
-def _pair(
-    evidence: Evidence, group: str, dense: str, form: str
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]] | None:
-    """Return dense right, form right, and source of each image of a group; None where that cannot be computed."""
-    before, after, mask = evidence.forms[dense].correct, evidence.forms[form].correct, evidence.mask(group)
-    if before is None or after is None or not mask.any():
+def _hardest(evidence: Evidence) -> str:
+    """Return the group that is judged where one number has to do."""
+    return ALL if evidence.split.aligned is None else CONFLICTING
+
+
+def _why_not(n: int) -> str:
+    return "no test image belongs to the group" if n == 0 else "the outputs are not finite"
+
+
+def _pair(config: VerifyConfig, evidence: Evidence, group: str, before: str, after: str) -> Pair | None:
+    """Compare two forms on the images of a group; None where that cannot be computed."""
+    was, now, mask = evidence.forms[before].correct, evidence.forms[after].correct, evidence.mask(group)
+    if was is None or now is None or not mask.any():
         return None
-    return before[mask], after[mask], evidence.split.sources[mask]
+    sources = evidence.split.sources[mask]
+    return Pair(was[mask], now[mask], sources, drop_interval(was[mask], now[mask], sources, config.confidence))
 
 
 def sources_to_decide(
@@ -324,39 +344,20 @@ def sources_to_decide(
     return enough * len(names)
 
 
-def _what_would_decide(
-    config: VerifyConfig, pair: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]], drop: Interval
-) -> str:
-    before, after, sources = pair
-    seen = detectable_drop(drop, float((before != after).mean()), config.confidence, POWER)
-    needed = sources_to_decide(before, after, sources, config)
+def _what_would_decide(config: VerifyConfig, pair: Pair) -> str:
+    needed = sources_to_decide(pair.before, pair.after, pair.sources, config)
     more = f"about {needed:,} independent sources" if needed else f"not even {MOST_SOURCES} times as many sources"
     return (
-        f", so this data cannot tell: the smallest drop it could have shown is {_points(seen)}, and if more data "
-        f"looked like this, {more} would decide."
+        f", so this data cannot tell: the smallest drop it could have shown is {_points(pair.detectable(config))}, and "
+        f"if more data looked like this, {more} would decide."
     )
 
 
-def _power_note(config: VerifyConfig, evidence: Evidence, group: str, dense: str, served: str) -> str | None:
-    pair = _pair(evidence, group, dense, served)
-    if pair is None:
-        return None
-    before, after, sources = pair
-    drop = drop_interval(before, after, sources, config.confidence)
-    seen = detectable_drop(drop, float((before != after).mean()), config.confidence, POWER)
+def _power_note(config: VerifyConfig, group: str, pair: Pair) -> str:
     return (
-        f"{group}: the smallest true drop that these {drop.n:,} images could have shown is {_points(seen)} "
-        f"(one-sided, {100 * config.confidence:g}% confidence, {POWER:.0%} power)."
+        f"{group}: the smallest true drop that these {pair.drop.n:,} images could have shown is "
+        f"{_points(pair.detectable(config))} (one-sided, {100 * config.confidence:g}% confidence, {POWER:.0%} power)."
     )
-
-
-def _three_way(*, passes: bool, fails: bool) -> Outcome:
-    return "passed" if passes else "failed" if fails else "undecided"
-
-
-def _undecided(name: str, relation: str, limit: float, n: int, says: str) -> Check:
-    values = {"name": name, "relation": relation, "limit": limit, "n": n, "says": says}
-    return Check.model_validate({"outcome": "undecided", "measured": None, "bound": None, **values})
 
 
 def _change(drop: float, *, bound: bool = False) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,10 @@ from bigstep.errors import RecordError
 from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported
 from bigstep.records.images import Images
-from bigstep.records.sealed import write_json
+from bigstep.records.measured import Latency, Measured
 from bigstep.records.verdict import Verdict, VerdictInfo
 from bigstep.scores import Evidence, group_names, score
-from serve.bench import Latency, best_batches, fingerprint, load, measure_interleaved
+from serve.bench import best_batches, fingerprint, load, measure_interleaved
 from serve.predictor import Predictor
 from verify import budget, gate
 
@@ -54,7 +53,7 @@ def run(config: VerifyConfig, images: Images, compact: Compact, exported: Export
         for form in exported.info.forms
     }
     evidence = Evidence.of(images, _predict(predictors, images, out))
-    _measure(config, predictors, exported.info.served, images, out)
+    _measure(config, predictors, exported.info.served, images).write(out)
     checks = gate.checks(config, evidence, compact, exported)
     comparisons = gate.comparisons(config, evidence, exported)
     groups = group_names(evidence, config.groups)
@@ -64,7 +63,7 @@ def run(config: VerifyConfig, images: Images, compact: Compact, exported: Export
         scores=[score(evidence, name, group, config.confidence) for name in predictors for group in groups],
         comparisons=comparisons,
         judged={name: predictor.sha256 for name, predictor in predictors.items()},
-        notes=gate.notes(config, evidence, compact, exported, [*checks, *comparisons]),
+        notes=gate.notes(config, evidence, compact, exported, comparisons),
     )
     log.info("verdict: %s", info.outcome)
     return Verdict.seal(out, info)
@@ -81,7 +80,7 @@ def _predict(predictors: dict[str, Predictor], images: Images, out: Path) -> dic
     return logits
 
 
-def _measure(config: VerifyConfig, predictors: dict[str, Predictor], served: str, images: Images, out: Path) -> None:
+def _measure(config: VerifyConfig, predictors: dict[str, Predictor], served: str, images: Images) -> Measured:
     sample, load_before = np.array(images.split("test").images[:TIMED_IMAGES]), load()
     budgets = {"max_p99_ms": config.max_p99_ms, "min_images_per_s": config.min_images_per_s}
     queries, seconds = TIMED_QUERIES, TIMED_SECONDS
@@ -95,16 +94,9 @@ def _measure(config: VerifyConfig, predictors: dict[str, Predictor], served: str
     latency = timed(dict.fromkeys(predictors, 1), seconds)
     best = best_batches(predictors, sample, max_batch=MAX_BATCH, max_seconds=SEARCH_SECONDS)
     throughput = timed(best, seconds / 2)
-    found = {
-        "latency": {name: asdict(one) for name, one in latency.items()},
-        "throughput": {name: asdict(one) for name, one in throughput.items()},
-        "budgets": [
-            check.model_dump(mode="json")
-            for check in budget.checks(served, latency[served], throughput[served], **budgets)
-        ],
-        "fingerprint": {**fingerprint(), "load_before": load_before},
-    }
-    write_json(out / "measured.json", found)
+    checks = budget.checks(served, latency[served], throughput[served], **budgets)
+    machine = {**fingerprint(), "load_before": load_before}
+    return Measured(latency=latency, throughput=throughput, budgets=checks, fingerprint=machine)
 
 
 def _check_contract(images: Images, exported: Exported) -> None:

@@ -11,7 +11,7 @@ from bigstep.records.verdict import VerdictInfo
 
 
 class BundleInfo(Value):
-    """Hold what a server needs to know: the file to serve, its contract, and the verdict on it."""
+    """What a server needs to know: the file to serve, its contract, and the verdict on it."""
 
     name: str
     contract: Contract
@@ -23,7 +23,7 @@ class BundleInfo(Value):
 
 @dataclass(frozen=True)
 class Bundle(Record[BundleInfo]):
-    """Hold what is shipped: ONNX files, verdict, card and report."""
+    """What is shipped: ONNX files, verdict, card and report."""
 
     kind: ClassVar[str] = "bundle"
     Info: ClassVar[type[Any]] = BundleInfo

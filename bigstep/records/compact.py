@@ -11,7 +11,7 @@ from bigstep.records.sealed import Record, Value
 
 
 class Quantisation(Value):
-    """Hold everything INT8 needs as numbers: the range of each tensor, and the nodes left in float."""
+    """Everything that INT8 needs, as numbers: the range of each tensor, and the nodes left in float."""
 
     ranges: dict[str, tuple[float, float]]
     float_nodes: list[str]
@@ -19,7 +19,7 @@ class Quantisation(Value):
 
 
 class GroupDrop(Value):
-    """Report the drop of one group's accuracy against the dense file, with its one-sided bounds."""
+    """The drop of one group's accuracy against the dense file, with its one-sided bounds."""
 
     group: str
     before: float
@@ -30,7 +30,7 @@ class GroupDrop(Value):
 
 
 class Candidate(Value):
-    """Report one step of the search: what was tried, how large its file is, and what it did to each group.
+    """One step of the search: what was tried, how large its file is, and what it did to each group.
 
     A step whose fine-tuning did not end well has no file: its `bytes` and `sha256` are None.
     """
@@ -45,7 +45,7 @@ class Candidate(Value):
 
 
 class CompactModel(Value):
-    """Describe one compact network; its weights lie in `<name>.safetensors`. No quantisation means float32.
+    """One compact network; its weights lie in `<name>.safetensors`. No quantisation means float32.
 
     `fitted` says whether every fine-tuning on the way reached the stopping rule of training.
     """
@@ -59,7 +59,7 @@ class CompactModel(Value):
 
 
 class CompactInfo(Value):
-    """Hold the chosen compact network, the search that led to it, and baselines sent down the same road."""
+    """The chosen compact network, the search that led to it, and baselines sent down the same road."""
 
     source: str
     model: CompactModel
@@ -69,7 +69,7 @@ class CompactInfo(Value):
 
 @dataclass(frozen=True)
 class Compact(Record[CompactInfo]):
-    """Hold compact networks: `<name>.safetensors` each."""
+    """Compact networks: `<name>.safetensors` each."""
 
     kind: ClassVar[str] = "compact"
     Info: ClassVar[type[Any]] = CompactInfo

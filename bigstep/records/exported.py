@@ -9,9 +9,12 @@ from bigstep.errors import RecordError
 from bigstep.records.architecture import InputSpec
 from bigstep.records.sealed import Record, Value
 
+Role = Literal["compact", "dense", "baseline", "compact_baseline"]
+Precision = Literal["fp32", "int8"]
+
 
 class Contract(Value):
-    """Say what goes into and comes out of a served file: raw uint8 NHWC pixels in, float32 logits (N, K) out."""
+    """What goes into and comes out of a served file: raw uint8 NHWC pixels in, float32 logits (N, K) out."""
 
     input: InputSpec
     labels: list[str]
@@ -20,18 +23,29 @@ class Contract(Value):
 
 
 class Form(Value):
-    """Name one ONNX file: `role` says which network it is, `precision` how its weights are stored."""
+    """One ONNX file of a network.
 
-    name: str
-    role: Literal["compact", "dense", "baseline", "compact_baseline"]
-    precision: Literal["fp32", "int8"]
+    Attributes:
+        network: `compact`, `dense`, a baseline's name, or that name and `-compact`.
+        role: what the network is for.
+        precision: how its weights are stored.
+    """
+
+    network: str
+    role: Role
+    precision: Precision
     file: str
     sha256: str
     bytes: int
 
+    @property
+    def name(self) -> str:
+        """Return what tells this file from all others of a run, like `compact-int8`."""
+        return f"{self.network}-{self.precision}"
+
 
 class Rung(Value):
-    """Compare two forms of one network on held-out images; `limit` bounds `measured` from above or below.
+    """Two forms of one network compared on held-out images; `limit` bounds `measured` from above or below.
 
     `measured` is None where a form returned numbers that are not finite.
     """
@@ -45,7 +59,7 @@ class Rung(Value):
 
 
 class ExportedInfo(Value):
-    """List the ONNX files, which of them is served, and how well their numbers agree."""
+    """The ONNX files, role by role, the name of the served one, and how well their numbers agree."""
 
     contract: Contract
     forms: list[Form]
@@ -56,8 +70,13 @@ class ExportedInfo(Value):
         """Return the form of that name."""
         return next(f for f in self.forms if f.name == name)
 
+    @property
     def dense(self) -> Form:
-        """Return the uncompressed float32 file to compare with; raises a RecordError unless there is exactly one."""
+        """Return the uncompressed float32 file to compare with.
+
+        Raises:
+            RecordError: there is not exactly one.
+        """
         found = [form for form in self.forms if (form.role, form.precision) == ("dense", "fp32")]
         if len(found) != 1:
             raise RecordError(
@@ -71,7 +90,7 @@ class ExportedInfo(Value):
 
 @dataclass(frozen=True)
 class Exported(Record[ExportedInfo]):
-    """Hold ONNX files."""
+    """ONNX files."""
 
     kind: ClassVar[str] = "exported"
     Info: ClassVar[type[Any]] = ExportedInfo

@@ -9,20 +9,27 @@ from bigstep.records.bundle import Bundle
 from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported
 from bigstep.records.images import Images
+from bigstep.records.measured import Measured
 from bigstep.records.sealed import Record
 from bigstep.records.trained import Trained
-from bigstep.records.verdict import Verdict
+from bigstep.records.verdict import Outcome, Verdict, worst
 
 
 @dataclass(frozen=True)
 class JudgedRun:
-    """The five records of a run that has reached a verdict: what every report is drawn from."""
+    """The five records of a run that has reached a verdict, and its clock readings: what every report is drawn from."""
 
     images: Images
     trained: Trained
     compact: Compact
     exported: Exported
     verdict: Verdict
+    measured: Measured
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return the worse of the verdict and the budgets, which is what the exit code says."""
+        return worst([self.verdict.info.outcome, *(check.outcome for check in self.measured.budgets)])
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class RunRecords:
         return {f.name: record for f in fields(self) if (record := getattr(self, f.name)) is not None}
 
     def judged(self) -> JudgedRun:
-        """Return the five records of a run that has reached a verdict."""
+        """Return what a run that has reached a verdict is reported from."""
         assert self.data and self.train and self.compress and self.export and self.verify
-        return JudgedRun(self.data, self.train, self.compress, self.export, self.verify)
+        measured = Measured.read(self.verify.folder)
+        return JudgedRun(self.data, self.train, self.compress, self.export, self.verify, measured)

@@ -14,7 +14,6 @@ BANNED_NAMES = {"utils", "common", "helpers", "misc", "manager"}
 EXEMPT_PARAMETERS: dict[str, str] = {
     "pipeline.cli.bench": "every parameter is a flag of the command, as typer wants it",
     "pipeline.cli.serve": "every parameter is a flag of the command, as typer wants it",
-    "verify.report.page.write": "one record per stage, by keyword: a report is drawn from all of them",
 }
 
 

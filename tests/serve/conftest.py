@@ -59,9 +59,7 @@ def seal_bundle(folder, model, *, outcome="passed", judged=None, served="compact
     folder.mkdir()
     (folder / "model.onnx").write_bytes(model)
     sha256 = hashlib.sha256(model).hexdigest()
-    form = Form(
-        name="compact-int8", role="compact", precision="int8", file="model.onnx", sha256=sha256, bytes=len(model)
-    )
+    form = Form(network="compact", role="compact", precision="int8", file="model.onnx", sha256=sha256, bytes=len(model))
     floor = {"measured": 0.9, "bound": 0.85, "relation": ">", "limit": 0.3, "n": 90, "says": "It holds."}
     scores = [
         GroupScore(form=form.name, group="aligned", n=300, accuracy=0.97, low=0.95, high=0.985),
@@ -70,7 +68,10 @@ def seal_bundle(folder, model, *, outcome="passed", judged=None, served="compact
     ]
     verdict = VerdictInfo(
         outcome=outcome,
-        checks=[Check(name=f"floor {i}", outcome=found, **floor) for i, found in enumerate(checks)],
+        checks=[
+            Check(rule="floor", form=form.name, group=f"group {i}", outcome=found, **floor)
+            for i, found in enumerate(checks)
+        ],
         scores=scores,
         comparisons=[],
         judged={form.name: sha256} if judged is None else judged,

@@ -326,7 +326,8 @@ def test_a_bundle_without_a_passed_verdict_is_refused(make_bundle, model, outcom
 
 
 @pytest.mark.parametrize(
-    ("checks", "says"), [([], "no check"), (["passed", "failed"], "floor 1: failed"), (["undecided"], "undecided")]
+    ("checks", "says"),
+    [([], "no check"), (["passed", "failed"], r"floor \(group 1\): failed"), (["undecided"], "undecided")],
 )
 def test_a_passed_verdict_without_passed_checks_is_refused(make_bundle, model, checks, says):
     bundle = make_bundle(model, checks=checks)

@@ -1,7 +1,6 @@
 """The latency benchmark: what is counted, what is drawn, what is held back for want of queries, what is bounded."""
 
 import logging
-from dataclasses import asdict
 from math import comb, inf, isnan, nan
 
 import numpy as np
@@ -259,7 +258,7 @@ def test_bounds_of_the_throughput_need_parts_that_can_differ():
 
 def test_nan_stays_nan():
     latency = Timed(1, (nan,) * 700).latency
-    found = {k: v for k, v in asdict(latency).items() if k not in ("batch", "n")}
+    found = {k: v for k, v in vars(latency).items() if k not in ("batch", "n")}
     assert all(value is None or isnan(value) for value in found.values())
 
 

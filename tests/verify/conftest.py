@@ -125,25 +125,23 @@ class World:
         out = self.folder / "exported"
         out.mkdir()
         models: dict[str, Any] = {
-            "compact.int8": ("compact", "int8", self.served, self.served_bias),
-            "dense.fp32": ("dense", "fp32", self.dense, (0, 0, 0)),
-            "adam.fp32": ("baseline", "fp32", self.baseline, (0, 0, 0)),
-            "adam.int8": ("compact_baseline", "int8", self.compact_baseline, (0, 0, 0.5)),
+            "compact": ("compact", "int8", self.served, self.served_bias),
+            "dense": ("dense", "fp32", self.dense, (0, 0, 0)),
+            "adam": ("baseline", "fp32", self.baseline, (0, 0, 0)),
+            "adam-compact": ("compact_baseline", "int8", self.compact_baseline, (0, 0, 0.5)),
         }
         forms = []
-        for name, (role, precision, matrix, bias) in models.items():
-            path = out / f"{name}.onnx"
+        for network, (role, precision, matrix, bias) in models.items():
+            path = out / f"{network}.{precision}.onnx"
             write_model(path, matrix, bias, padding=4000 if precision == "fp32" else 0)
-            size = path.stat().st_size
-            forms.append(
-                Form(name=name, role=role, precision=precision, file=path.name, sha256=sha256(path), bytes=size)
-            )
+            file = {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}
+            forms.append(Form(network=network, role=role, precision=precision, **file))
         contract = Contract(input=INPUT, labels=LABELS)
-        info = ExportedInfo(contract=contract, forms=forms, served="compact.int8", ladder=list(self.ladder))
+        info = ExportedInfo(contract=contract, forms=forms, served="compact-int8", ladder=list(self.ladder))
         return Exported.seal(out, info)
 
     def _compact(self, exported: Exported) -> Compact:
-        served = exported.info.form("compact.int8")
+        served = exported.info.form("compact-int8")
         model = CompactModel(
             name="compact",
             architecture=architecture(4),
@@ -152,7 +150,7 @@ class World:
             sha256=self.compact_sha256 or served.sha256,
             bytes=served.bytes,
         )
-        rival = model.model_copy(update={"name": "adam", "sha256": exported.info.form("adam.int8").sha256})
+        rival = model.model_copy(update={"name": "adam", "sha256": exported.info.form("adam-compact-int8").sha256})
         frontier = [
             candidate("keep 0.5", 900, kept=True, conflicting=0.97),
             candidate("keep 0.5, int8", 600, kept=True, conflicting=0.96),

@@ -1,11 +1,11 @@
 """Budgets on the clock: three outcomes from the bounds, and NaN never passes."""
 
-from dataclasses import replace
 from math import nan
 
 import pytest
 
-from serve.bench import Latency, Timed
+from bigstep.records.measured import Latency
+from serve.bench import Timed
 from verify import budget
 
 SLOW = Latency(
@@ -20,6 +20,10 @@ SLOW = Latency(
     images_per_s_low=900.0,
     images_per_s_high=1200.0,
 )
+
+
+def changed(**values):
+    return SLOW.model_copy(update=values)
 
 
 def judged(latency=SLOW, **budgets):
@@ -55,16 +59,17 @@ def test_the_bounds_decide(budgets, outcome):
 
 
 def test_both_budgets_are_judged_on_their_own_readings():
-    fast = replace(SLOW, batch=8, n=99, images_per_s=8000.0, images_per_s_low=7000.0, images_per_s_high=9000.0)
+    fast = changed(batch=8, n=99, images_per_s=8000.0, images_per_s_low=7000.0, images_per_s_high=9000.0)
     p99, throughput = budget.checks("small", SLOW, fast, max_p99_ms=8.0, min_images_per_s=5000.0)
-    assert (p99.name, throughput.name) == (budget.P99, budget.THROUGHPUT)
+    assert (p99.name, throughput.name) == ("latency budget", "throughput budget")
     assert (p99.outcome, throughput.outcome) == ("passed", "passed")
+    assert p99.form == throughput.form == "small"
     assert "in 99 queries of 8, 8,000 images per second, at least 7,000, at most 9,000" in throughput.says
     assert "700 queries of one image is 6.000 ms, at least 5.500 ms, at most 7.000 ms" in p99.says
 
 
 def test_a_slow_model_is_not_said_to_answer_nothing():
-    slow = replace(SLOW, batch=1, n=1, images_per_s=0.0278, images_per_s_low=None, images_per_s_high=None)
+    slow = changed(batch=1, n=1, images_per_s=0.0278, images_per_s_low=None, images_per_s_high=None)
     assert "in 1 query of 1, 0.0278 images per second, bounds need 20" in judged(slow, min_images_per_s=1.0).says
 
 
@@ -88,7 +93,7 @@ def test_a_throughput_is_not_passed_on_too_few_queries(n, outcome):
 @pytest.mark.parametrize("budgets", [{"max_p99_ms": 1e9}, {"min_images_per_s": 1e-9}])
 def test_nan_never_passes(budgets):
     assert judged(Timed(1, (nan,) * 700).latency, **budgets).outcome != "passed"
-    broken = replace(SLOW, p99_low_ms=None, p99_high_ms=nan, images_per_s_low=nan, images_per_s_high=None)
+    broken = changed(p99_low_ms=None, p99_high_ms=nan, images_per_s_low=nan, images_per_s_high=None)
     assert judged(broken, **budgets).outcome == "undecided"
-    broken = replace(SLOW, p99_low_ms=nan, p99_high_ms=nan, images_per_s_low=nan, images_per_s_high=nan)
+    broken = changed(p99_low_ms=nan, p99_high_ms=nan, images_per_s_low=nan, images_per_s_high=nan)
     assert judged(broken, **budgets).outcome == "failed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import pytest
 from bigstep.config import VerifyConfig
 from bigstep.errors import RecordError
 from bigstep.records.exported import Contract, Exported
-from bigstep.records.verdict import Check, Verdict
+from bigstep.records.measured import Measured
+from bigstep.records.verdict import Verdict
 from serve.predictor import Predictor
 from verify import stage
 
@@ -33,15 +33,15 @@ def test_run_seals_logits_ids_scores_and_a_passing_verdict(world, tmp_path):
             images.split("test").images
         )
         np.testing.assert_array_equal(verdict.array(f"logits.{form.name}.npy"), expected)
-    measured = json.loads((out / "measured.json").read_text())
-    assert set(measured["latency"]) == set(verdict.info.judged)
-    assert all(latency["p50_ms"] > 0 for latency in measured["latency"].values())
-    assert all(latency["batch"] == 1 for latency in measured["latency"].values())
-    assert set(measured["throughput"]) == set(verdict.info.judged)
-    for best in measured["throughput"].values():
-        assert best["batch"] in {2**k for k in range(7)} and best["images_per_s"] > 0
-    assert measured["fingerprint"]["onnxruntime"] and measured["fingerprint"]["load_before"]
-    assert measured["budgets"] == []
+    measured = Measured.read(out)
+    assert set(measured.latency) == set(verdict.info.judged)
+    assert all(latency.p50_ms > 0 for latency in measured.latency.values())
+    assert all(latency.batch == 1 for latency in measured.latency.values())
+    assert set(measured.throughput) == set(verdict.info.judged)
+    for best in measured.throughput.values():
+        assert best.batch in {2**k for k in range(7)} and best.images_per_s > 0
+    assert measured.fingerprint["onnxruntime"] and measured.fingerprint["load_before"]
+    assert measured.budgets == []
     assert {p.name for p in out.iterdir()}.isdisjoint({"report.md", "report.html", "card.md"})
 
 
@@ -60,26 +60,25 @@ def test_budgets_lie_beside_the_verdict_and_never_in_it(world, tmp_path, monkeyp
     config = VerifyConfig(max_p99_ms=p99_ms, min_images_per_s=rate)
     verdict = stage.run(config, *records, out=tmp_path / "with")
     assert verdict.info == without.info and verdict.digest == without.digest
-    measured = json.loads((tmp_path / "with" / "measured.json").read_text())
-    checks = [Check.model_validate(check) for check in measured["budgets"]]
-    assert [check.outcome for check in checks] == [outcome, outcome]
-    readings = [measured[kind]["compact.int8"] for kind in ("latency", "throughput")]
-    assert [check.n for check in checks] == [reading["n"] for reading in readings]
-    assert readings[0]["n"] > stage.TIMED_QUERIES, "a budget gets more queries than a column of the report"
-    assert all(check.says.startswith("compact.int8") for check in checks)
+    measured = Measured.read(tmp_path / "with")
+    assert [check.outcome for check in measured.budgets] == [outcome, outcome]
+    readings = [found["compact-int8"] for found in (measured.latency, measured.throughput)]
+    assert [check.n for check in measured.budgets] == [reading.n for reading in readings]
+    assert readings[0].n > stage.TIMED_QUERIES, "a budget gets more queries than a column of the report"
+    assert {check.form for check in measured.budgets} == {"compact-int8"}
 
 
 def test_nan_model_is_sealed_as_failed_with_no_accuracy(world, tmp_path):
     world.served_bias = (float("nan"),) * 3
     verdict = stage.run(CONFIG, *world.records(), out=tmp_path / "verdict")
     assert verdict.info.outcome == "failed"
-    assert {s.accuracy for s in verdict.info.scores if s.form == "compact.int8"} == {None}
-    assert all(s.accuracy is not None for s in verdict.info.scores if s.form == "dense.fp32")
+    assert {s.accuracy for s in verdict.info.scores if s.form == "compact-int8"} == {None}
+    assert all(s.accuracy is not None for s in verdict.info.scores if s.form == "dense-fp32")
 
 
 def test_altered_file_is_refused(world, tmp_path):
     images, compact, exported = world.records()
-    path = exported.folder / exported.info.form("compact.int8").file
+    path = exported.folder / exported.info.form("compact-int8").file
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)

@@ -6,18 +6,18 @@ own (`MOST_PART_BYTES`, `MOST_MESSAGE`), so that the page stays below 300 kB wha
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from bigstep.errors import BigstepError
 from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED
-from bigstep.records.exported import Exported
-from bigstep.records.verdict import SEVERITY, Check, Outcome, Verdict, VerdictInfo, worst
+from bigstep.records.run import JudgedRun
+from bigstep.records.verdict import Check
 from bigstep.text import fenced, format_bytes, markdown
+from verify.report import facts
 from verify.report.run_outcome import GO_ON, RunOutcome, message, origin
-from verify.report.wording import ICONS, NONE, ORDER, ROLES, headline
+from verify.report.wording import ICONS, NONE, headline
 
 MOST_PART_BYTES = 16_000
 MOST_MESSAGE = 8_000  # characters
@@ -34,12 +34,12 @@ def document(outcome: RunOutcome, folder: Path) -> str:
     parts = []
     if outcome.error is not None:
         parts.append(_error(outcome, outcome.error))
-    if outcome.verdict is not None:
-        parts.append(_judged(outcome, outcome.verdict, folder))
+    if outcome.judged is not None:
+        parts.append(_judged(outcome, outcome.judged, folder))
     elif outcome.error is None:
         parts.append(f"## ✔ Done: {', '.join(outcome.planned)}\n\n**{_name(outcome)}**")
     parts.append(_stages(outcome))
-    if outcome.records:
+    if outcome.records.made():
         parts.append(_digests(outcome))
     return "\n\n".join(parts) + "\n"
 
@@ -59,59 +59,45 @@ def _error(outcome: RunOutcome, error: BaseException) -> str:
     return "\n\n".join(parts)
 
 
-def _judged(outcome: RunOutcome, verdict: VerdictInfo, folder: Path) -> str:
+def _judged(outcome: RunOutcome, run: JudgedRun, folder: Path) -> str:
     """Tell the verdict; after an error, which has the headline, as a section below it."""
-    whole = "report.html" if outcome.error is None else "the run folder"
+    whole, verdict = "report.html" if outcome.error is None else "the run folder", run.verdict.info
     open_ = [check for check in verdict.checks if check.outcome != "passed"]
-    parts = [_headline(outcome, verdict, f"{len(verdict.checks) - len(open_)} of {len(verdict.checks)} checks passed")]
-    parts += [_checks("check", open_, whole)] if open_ else []
-    parts += [_checks("budget", outcome.budgets, whole)] if outcome.budgets else []
-    parts.append(_forms(outcome, whole))
+    parts = [_headline(outcome, run, f"{len(verdict.checks) - len(open_)} of {len(verdict.checks)} checks passed")]
+    told = {"check": open_, "budget": run.measured.budgets}
+    parts += [_checks(head, checks, whole) for head, checks in told.items() if checks]
+    parts.append(_forms(run, whole))
     if outcome.error is None:
-        parts.append(_next(folder, passed=_worst(outcome, verdict) == "passed"))
+        parts.append(_next(folder, passed=run.outcome == "passed"))
     if verdict.notes:
         notes = _kept([f"- {markdown(note)}" for note in verdict.notes], whole)
         parts.append(_folded(f"Notes ({len(verdict.notes)})", notes))
     return "\n\n".join(parts)
 
 
-def _headline(outcome: RunOutcome, verdict: VerdictInfo, tally: str) -> str:
+def _headline(outcome: RunOutcome, run: JudgedRun, tally: str) -> str:
+    verdict = run.verdict.info.outcome
     if outcome.error is not None:
-        said = f"{verdict.outcome.capitalize()}, {tally}. The run did not end: ship nothing."
+        said = f"{verdict.capitalize()}, {tally}. The run did not end: ship nothing."
         return f"### What the gate said\n\n{said}"
-    of_all = _worst(outcome, verdict)
-    return f"## {ICONS[of_all]} {headline(verdict.outcome, of_all)}\n\n**{_name(outcome)}** · {tally}"
-
-
-def _worst(outcome: RunOutcome, verdict: VerdictInfo) -> Outcome:
-    """Return what the exit code says: the worse of the verdict and the budgets."""
-    return worst([verdict.outcome, *(check.outcome for check in outcome.budgets)])
+    return f"## {ICONS[run.outcome]} {headline(verdict, run.outcome)}\n\n**{_name(outcome)}** · {tally}"
 
 
 def _checks(head: str, checks: Sequence[Check], whole: str) -> str:
-    ranked = sorted(checks, key=lambda check: SEVERITY.index(check.outcome))
-    rows = [[f"{ICONS[c.outcome]} {c.outcome}", markdown(c.name, MOST_NAME), markdown(c.says)] for c in ranked]
+    told = [(c, markdown(c.name, MOST_NAME)) for c in facts.worst_first(checks)]
+    rows = [[f"{ICONS[check.outcome]} {check.outcome}", name, markdown(check.says)] for check, name in told]
     return _table(["", head, "what it says"], rows, whole)
 
 
-def _forms(outcome: RunOutcome, whole: str) -> str:
-    exported, verdict = outcome.records["export"], outcome.records["verify"]
-    assert isinstance(exported, Exported)
-    assert isinstance(verdict, Verdict)
-    latency = json.loads((verdict.folder / "measured.json").read_bytes())["latency"]
-    found = {(score.form, score.group): score for score in verdict.info.scores}
-    dense = exported.info.dense()
+def _forms(run: JudgedRun, whole: str) -> str:
     rows = []
-    for form in sorted(exported.info.forms, key=lambda f: (f.name != exported.info.served, ORDER.index(f.role))):
-        served = form.name == exported.info.served
-        p50 = latency.get(form.name, {}).get("p50_ms")
-        name = markdown(form.name, MOST_NAME)
-        row = [f"**{name}**" if served else name, ROLES[form.role] + (", served" if served else "")]
-        row += [format_bytes(form.bytes), f"{dense.bytes / form.bytes:.2f}x"]
-        for group in (UNBIASED, ALIGNED, CONFLICTING):
-            score = found.get((form.name, group))
-            row.append(NONE if score is None or score.accuracy is None else f"{score.accuracy:.1%}")
-        rows.append([*row, NONE if p50 is None else f"{p50:.3f} ms"])
+    for file in sorted(facts.forms(run), key=lambda file: not file.served):
+        name = markdown(file.form.name, MOST_NAME)
+        row = [f"**{name}**" if file.served else name, file.role]
+        row += [format_bytes(file.form.bytes), f"{file.smaller:.2f}x"]
+        accuracies = [file.accuracy(group) for group in (UNBIASED, ALIGNED, CONFLICTING)]
+        row += [NONE if accuracy is None else f"{accuracy:.1%}" for accuracy in accuracies]
+        rows.append([*row, f"{file.latency.p50_ms:.3f} ms" if file.latency else NONE])
     heads = ["file", "network", "bytes:", "times smaller:", "unbiased:", "aligned:", "conflicting:", "latency:"]
     about = (
         "Accuracies are on the test split; latency is the median of one image at a time, on the machine of this run."
@@ -137,9 +123,10 @@ def _stages(outcome: RunOutcome) -> str:
 
 
 def _digests(outcome: RunOutcome) -> str:
-    rows = [[record.kind, f"`{record.digest}`"] for record in outcome.records.values()]
-    if outcome.verdict is not None:
-        rows += [[f"{markdown(form, MOST_NAME)} (file)", f"`{sha}`"] for form, sha in outcome.verdict.judged.items()]
+    rows = [[record.kind, f"`{record.digest}`"] for record in outcome.records.made().values()]
+    if outcome.judged is not None:
+        judged = outcome.judged.verdict.info.judged
+        rows += [[f"{markdown(form, MOST_NAME)} (file)", f"`{sha}`"] for form, sha in judged.items()]
     return _folded("Digests (SHA-256)", _table(["", "digest"], rows, "the manifests of the records"))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bigstep.records.verdict import Check, VerdictInfo
+from bigstep.records.verdict import Check
 from bigstep.text import printable
 from verify.report.run_outcome import RunOutcome, StageResult, message, origin
 
@@ -23,7 +23,7 @@ REUSED = "reused: nothing that this stage depends on has changed"
 
 @dataclass(frozen=True)
 class Case:
-    """Hold one test case: it passed unless it has a `result`; `kind` is the type of a failure or an error."""
+    """One test case: it passed unless it has a `result`; `kind` is the type of a failure or an error."""
 
     name: str
     seconds: float = 0.0
@@ -38,7 +38,7 @@ def document(outcome: RunOutcome) -> bytes:
     suites = {
         "stages": [_stage(stage, outcome) for stage in outcome.stages()],
         "gate": _gate(outcome),
-        "budgets": [_check(check) for check in outcome.budgets],
+        "budgets": [_check(check) for check in outcome.judged.measured.budgets] if outcome.judged else [],
     }
     root = ET.Element("testsuites", {"name": printable(f"bigstep {outcome.name}", MOST_ATTRIBUTE)})
     filled = {name: cases for name, cases in suites.items() if cases}
@@ -64,10 +64,9 @@ def _stage(stage: StageResult, outcome: RunOutcome) -> Case:
 
 
 def _gate(outcome: RunOutcome) -> list[Case]:
-    verdict: VerdictInfo | None = outcome.verdict
-    if verdict is not None:
+    if outcome.judged is not None:
         none = Case("gate", 0.0, "error", "undecided", "no check was made, so nothing is known of the file")
-        return [_check(check) for check in verdict.checks] or [none]
+        return [_check(check) for check in outcome.judged.verdict.info.checks] or [none]
     if outcome.error is not None and "verify" in outcome.planned:
         return [Case("gate", result="skipped", message="no verdict was reached: an earlier error stopped the run")]
     return []
@@ -110,7 +109,7 @@ def _unique(names: Sequence[str]) -> list[str]:
     """Number repeated names: CI systems follow a case from run to run by its name, and show one of two alike."""
     found: dict[str, None] = {}  # in order
     for name in names:
-        plain = printable(name, MOST_ATTRIBUTE) or "unnamed"
+        plain = printable(name, MOST_ATTRIBUTE)
         candidate, number = plain, 2
         while candidate in found:
             candidate, number = f"{plain} ({number})", number + 1

@@ -11,7 +11,7 @@ from bigstep.records.rate_map import MapTrial, RateMapInfo, SecondPhase
 from verify.report import map_facts, map_plots
 from verify.report.map_facts import Correlation
 from verify.report.map_metrics import METRICS, OPENING, PANELS, write
-from verify.report.page import html_page, markdown_page
+from verify.report.render import html_page, markdown_page
 
 KEY = (
     *("unbiased", "aligned", "conflicting", "worst_group", "removable_within_1", "prunability", "steps_to_fit"),

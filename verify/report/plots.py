@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED
-from bigstep.records.compact import Candidate, Compact
-from bigstep.records.exported import Exported, Form
+from bigstep.records.compact import Candidate
+from bigstep.records.run import JudgedRun
 from bigstep.records.trained import RatePoint, TrainedInfo
-from bigstep.records.verdict import GroupScore, Verdict
+from bigstep.records.verdict import GroupScore
 from bigstep.text import format_bytes
+from verify.report import facts
+from verify.report.facts import FormFacts
 
 # Okabe and Ito's colours: told apart with any common colour blindness; markers and dashes tell them apart in print.
 INK = {
@@ -80,51 +82,45 @@ def learning_rates(trained: TrainedInfo) -> str:
         plain_log_axis(panels[-1], rates)
         panels[-1].set_xlabel("learning rate of plain SGD (logarithmic)")
         figure.supylabel(SPLITS[trained.rule], fontsize=10)
-        lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
-        shown = {name: line for name, line in lines.items() if not name.startswith("_")}
-        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
+        _legend(figure, panels)
         return svg(figure, "Accuracy and prunability against the learning rate")
 
 
-def stages(compact: Compact, exported: Exported, verdict: Verdict) -> str:
+def stages(run: JudgedRun) -> str:
     """Draw each group's accuracy: after every kept step of compression (validation), then of the files (test)."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 4.4), layout="constrained")
-        kept = [candidate for candidate in compact.info.frontier if candidate.kept]
+        kept = [candidate for candidate in run.compact.info.frontier if candidate.kept]
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[max(len(kept), 1) + 1, 2])
         _draw_steps(left, kept)
-        _draw_files(right, exported, verdict)
+        served, dense = facts.served_and_dense(run)
+        _draw_files(right, [dense, served])
         left.yaxis.set_major_formatter(PercentFormatter(1.0))
         left.set_ylabel("accuracy")
-        lines = {line.get_label(): line for axes in (left, right) for line in axes.get_lines()}
-        shown = {str(name): line for name, line in lines.items() if not str(name).startswith("_")}
-        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
+        _legend(figure, (left, right))
         return svg(figure, "Accuracy of each group through the stages")
 
 
-def sizes(compact: Compact, exported: Exported, verdict: Verdict) -> str:
+def sizes(run: JudgedRun) -> str:
     """Draw file size against conflicting accuracy: every candidate (validation) and every exported file (test)."""
-    group = headline_group(verdict.info.scores)
+    group, files = facts.headline_group(run), facts.forms(run)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 4.6), layout="constrained")
         axes = figure.add_subplot()
-        _scatter_candidates(axes, compact.info.frontier, group)
-        _scatter_files(axes, exported, verdict, group)
-        plain_log_axis(axes, [form.bytes for form in exported.info.forms], format_bytes)
+        _scatter_candidates(axes, run.compact.info.frontier, group)
+        _scatter_files(axes, files, group)
+        plain_log_axis(axes, [file.form.bytes for file in files], format_bytes)
         axes.set(xlabel="size of the ONNX file (logarithmic)", ylabel=f"{group} accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         figure.legend(loc="outside lower center", ncols=2)
         return svg(figure, f"Size against {group} accuracy")
 
 
-def headline_group(scores: Sequence[GroupScore]) -> str:
-    """Return `conflicting`, or `unbiased` for data without a bias attribute."""
-    return CONFLICTING if any(score.group == CONFLICTING for score in scores) else UNBIASED
-
-
-def by_form_and_group(scores: Sequence[GroupScore]) -> dict[tuple[str, str], GroupScore]:
-    """Index scores by form and group."""
-    return {(score.form, score.group): score for score in scores}
+def _legend(figure: Figure, panels: Iterable[Any]) -> None:
+    """Explain each quantity once, below all panels."""
+    lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
+    shown = {name: line for name, line in lines.items() if not name.startswith("_")}
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4)
 
 
 def _hatch_unfitted(axes: Any, points: Sequence[RatePoint]) -> None:
@@ -150,20 +146,17 @@ def _draw_steps(axes: Any, kept: Sequence[Candidate]) -> None:
     for group in [drop.group for drop in kept[0].drops]:
         colour, marker, dash = INK.get(group, OTHER)
         before = next(drop.before for drop in kept[0].drops if drop.group == group)
-        values = [before, *(accuracy_after(candidate, group) for candidate in kept)]
+        values = [before, *(_accuracy_after(candidate, group) for candidate in kept)]
         line = [float("nan") if value is None else value for value in values]
         axes.plot(steps, line, dash, marker=marker, color=colour, label=group)
     axes.set_xticks(steps, ["dense", *(candidate.step for candidate in kept)], rotation=20, ha="right")
     axes.set_xlim(-0.3, len(kept) + 0.3)
 
 
-def _draw_files(axes: Any, exported: Exported, verdict: Verdict) -> None:
+def _draw_files(axes: Any, files: Sequence[FormFacts]) -> None:
     axes.set_title("files, test split", fontsize=10)
-    forms = {form.name: form.role for form in exported.info.forms if form.role == "dense"}
-    names = [*forms, exported.info.served]
-    scores = by_form_and_group(verdict.info.scores)
     for shift, group in enumerate((CONFLICTING, UNBIASED, ALIGNED)):
-        found = [(i + 0.08 * (shift - 1), scores.get((name, group))) for i, name in enumerate(names)]
+        found = [(i + 0.08 * (shift - 1), file.scores.get(group)) for i, file in enumerate(files)]
         present = [(x, score) for x, score in found if score is not None and score.accuracy is not None]
         if present:
             colour, marker, dash = INK[group]
@@ -173,50 +166,43 @@ def _draw_files(axes: Any, exported: Exported, verdict: Verdict) -> None:
                 [x for x, _ in present], heights, errors, fmt=dash, marker=marker, color=colour, capsize=3, label=None
             )
             axes.plot([], [], dash, marker=marker, color=colour, label=group)
-    axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
-    axes.set_xlim(-0.4, len(names) - 0.6)
+    axes.set_xticks(range(len(files)), [file.form.name for file in files], rotation=20, ha="right")
+    axes.set_xlim(-0.4, len(files) - 0.6)
 
 
 def _scatter_candidates(axes: Any, frontier: Sequence[Candidate], group: str) -> None:
     for kept, marker, label in ((True, "o", "step kept (validation)"), (False, "x", "step rolled back (validation)")):
-        tried = [(c.bytes, accuracy_after(c, group)) for c in frontier if c.kept == kept]
+        tried = [(c.bytes, _accuracy_after(c, group)) for c in frontier if c.kept == kept]
         drawn = [(size, value) for size, value in tried if value is not None]
         if drawn:
             x, y = [size for size, _ in drawn], [value for _, value in drawn]
             axes.plot(x, y, marker, markersize=7, color="#888888", fillstyle="none", label=label)
 
 
-def _scatter_files(axes: Any, exported: Exported, verdict: Verdict, group: str) -> None:
-    scores = by_form_and_group(verdict.info.scores)
-    networks = list(dict.fromkeys(_network(form) for form in exported.info.forms))
+def _scatter_files(axes: Any, files: Sequence[FormFacts], group: str) -> None:
+    networks = list(dict.fromkeys(file.form.network for file in files))
     labelled: set[str] = set()
-    for form in exported.info.forms:
-        found = scores.get((form.name, group))
-        if found is None or found.accuracy is None:
+    for file in files:
+        network, accuracy = file.form.network, file.accuracy(group)
+        if accuracy is None:
             continue
-        served, network = form.name == exported.info.served, _network(form)
         place = networks.index(network)
-        name = f"{form.name} (test, served)" if served else f"{network} (test)" if network not in labelled else None
-        labelled |= set() if served else {network}
+        name = f"{file.form.name} (test, served)" if file.served else f"{network} (test)"
         axes.errorbar(
             # Networks compressed alike have files of one size: side by side, each can be seen.
-            form.bytes * SIDE_BY_SIDE ** (place - len(networks) / 2),
-            found.accuracy,
-            _errors([found]),
-            fmt="*" if served else MARKERS[place % len(MARKERS)],
-            markersize=14 if served else 6,
-            color=ROLES[form.role],
+            file.form.bytes * SIDE_BY_SIDE ** (place - len(networks) / 2),
+            accuracy,
+            _errors([file.scores[group]]),
+            fmt="*" if file.served else MARKERS[place % len(MARKERS)],
+            markersize=14 if file.served else 6,
+            color=ROLES[file.form.role],
             elinewidth=0.8,
-            label=name,
+            label=None if name in labelled else name,
         )
+        labelled.add(name)
 
 
-def _network(form: Form) -> str:
-    """Return a form's name without its precision."""
-    return form.name.removesuffix(form.precision).rstrip("-.") or form.name
-
-
-def accuracy_after(candidate: Candidate, group: str) -> float | None:
+def _accuracy_after(candidate: Candidate, group: str) -> float | None:
     """Return a group's accuracy after a step of compression; None if the search did not look at the group."""
     return next((drop.after for drop in candidate.drops if drop.group == group), None)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 from bigstep.errors import BigstepError
-from bigstep.records.sealed import Record
-from bigstep.records.verdict import Check, Verdict, VerdictInfo
+from bigstep.records.run import JudgedRun, RunRecords
 
 EXAMPLE = "example.png"  # in the run folder: a test image, for a first query
 GO_ON = "the same command goes on from here: a finished stage is not run again"
@@ -18,7 +17,7 @@ GO_ON = "the same command goes on from here: a finished stage is not run again"
 
 @dataclass
 class StageRun:
-    """Note a stage while it runs: `begun` until it ends, then `reused` or `ran`; how long it took, in seconds."""
+    """A stage while it runs: `begun` until it ends, then `reused` or `ran`; how long it took, in seconds."""
 
     stage: str
     action: Literal["reused", "ran", "begun"]
@@ -26,7 +25,7 @@ class StageRun:
 
 
 class StageResult(NamedTuple):
-    """Say what became of one planned stage, or name the place between stages where a run stopped."""
+    """What became of one planned stage, or of the place between stages where a run stopped."""
 
     name: str
     state: Literal["reused", "ran", "stopped", "not reached"]
@@ -35,22 +34,20 @@ class StageResult(NamedTuple):
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """Hold how a run ended.
+    """How a run ended.
 
     Args:
         name: the configuration's name.
         planned: the stages that the command asked for, in order; at least one.
         history: one entry per stage begun, in order; the last is `begun` where it was under way when the error came.
-        records: what is finished, by stage name.
-        budgets: checks on a clock, which are no part of the verdict.
+        records: what is finished.
         error: what stopped the run, if anything did.
     """
 
     name: str
     planned: Sequence[str]
     history: Sequence[StageRun]
-    records: Mapping[str, Record[Any]]
-    budgets: Sequence[Check] = ()
+    records: RunRecords
     error: BaseException | None = None
 
     def __post_init__(self) -> None:
@@ -59,11 +56,10 @@ class RunOutcome:
             assert len(self.history) == len(self.planned)
             assert all(run.action != "begun" for run in self.history)
 
-    @property
-    def verdict(self) -> VerdictInfo | None:
-        """Return the verdict, if one was reached."""
-        record = self.records.get("verify")
-        return record.info if isinstance(record, Verdict) else None
+    @cached_property
+    def judged(self) -> JudgedRun | None:
+        """Return what the run is reported from, if a verdict was reached."""
+        return self.records.judged() if self.records.verify else None
 
     def stages(self) -> list[StageResult]:
         """Return what became of every planned stage, in order.
@@ -92,11 +88,3 @@ def origin(error: BaseException) -> str:
     if isinstance(error, BigstepError | KeyboardInterrupt):
         return ""
     return "".join(traceback.format_exception(error)).strip()
-
-
-def budgets(records: Mapping[str, Record[Any]]) -> list[Check]:
-    """Return the checks on a clock, which lie beside the verdict; none before `verify`."""
-    if "verify" not in records:
-        return []
-    measured = json.loads((records["verify"].folder / "measured.json").read_bytes())
-    return [Check.model_validate(check) for check in measured["budgets"]]

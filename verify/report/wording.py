@@ -21,7 +21,6 @@ ROLES = {
     "baseline": "conventional",
     "compact_baseline": "conventional, compressed",
 }
-ORDER = tuple(ROLES)
 NONE = "n/a"
 
 

@@ -70,7 +70,11 @@ def test_runs_were_watched_at_powers_of_two_and_at_the_end(found):
     fitted = next(t for t in found.info.trials if t.status == "fitted")
     epochs = [m.epoch for m in fitted.moments]
     assert epochs == [2**k for k in range(len(epochs) - 1)] + epochs[-1:] and fitted.moments[-1].step == fitted.steps
-    assert all(0 <= m.numbers["conflicting_loss_share"] <= 1 for m in fitted.moments if m.numbers["conflicting_loss_share"] is not None)
+    assert all(
+        0 <= m.numbers["conflicting_loss_share"] <= 1
+        for m in fitted.moments
+        if m.numbers["conflicting_loss_share"] is not None
+    )
 
 
 def test_it_keeps_curves_and_no_networks(found):

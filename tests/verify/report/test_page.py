@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from bigstep.config import VerifyConfig
 from bigstep.records.verdict import worst
-from verify import stage
 from verify.report import page, wording
 
 VOID = {"meta", "br"}
@@ -40,34 +36,22 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def records(make_world, trained, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("records")
-    images, compact, exported = make_world(folder).records()
-    verdict = stage.run(VerifyConfig(), images, compact, exported, out=folder / "verdict")
-    return {"images": images, "trained": trained, "compact": compact, "exported": exported, "verdict": verdict}
-
-
-def written(records, out, name="digits"):
-    page.write(out, bundle_name=name, **records)
+def written(run, out, name="digits"):
+    page.write(out, name, run)
     return {path.name: path.read_text(encoding="utf-8") for path in out.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def pages(records, tmp_path_factory):
-    return written(records, tmp_path_factory.mktemp("pages"))
+def pages(judged, tmp_path_factory):
+    return written(judged, tmp_path_factory.mktemp("pages"))
 
 
-def changed(record, info):
-    return type(record)(record.folder, record.digest, info)
-
-
-def test_writes_exactly_three_files(records, pages):
+def test_writes_exactly_three_files(pages):
     assert sorted(pages) == ["card.md", "report.html", "report.md"]
     assert len(pages["report.md"].encode()) < 60_000
 
 
-def test_headings_come_in_the_order_a_reader_needs(records, pages):
+def test_headings_come_in_the_order_a_reader_needs(pages):
     expected = [
         "What it weighs, does and costs",
         "Checks",
@@ -104,19 +88,17 @@ def test_page_stands_alone_and_is_well_formed(pages):
     assert all(ET.fromstring(svg).attrib["aria-label"] for svg in svgs)
 
 
-def test_every_comparison_is_told_with_its_bound_and_outcome(records, pages):
-    assert records["verdict"].info.comparisons
-    for check in records["verdict"].info.comparisons:
-        network, _, rule = check.name.partition(": ")
-        group = rule.split("(")[1].rstrip(")")
+def test_every_comparison_is_told_with_its_bound_and_outcome(judged, pages):
+    assert {check.form for check in judged.verdict.info.comparisons} == {"adam-fp32", "adam-compact-int8"}
+    for check in judged.verdict.info.comparisons:
         bound = f"{100 * check.bound:+.1f}"
-        row = f"| {network} | {group} | {100 * check.measured:+.1f} | {bound} | 3.0 |"
+        row = f"| {check.form} | {check.group} | {100 * check.measured:+.1f} | {bound} | 3.0 |"
         assert f"{row} {wording.ICONS[check.outcome]} {check.outcome} |" in pages["report.md"]
         assert f'<td class="n">{bound}</td>' in pages["report.html"]
 
 
-def test_every_check_is_told_with_its_outcome_in_words(records, pages):
-    for check in records["verdict"].info.checks:
+def test_every_check_is_told_with_its_outcome_in_words(judged, pages):
+    for check in judged.verdict.info.checks:
         assert f"| {wording.ICONS[check.outcome]} {check.outcome} | {check.name} | {check.says} |" in pages["report.md"]
         assert check.says in pages["report.html"]
 
@@ -128,56 +110,44 @@ def test_tables_of_markdown_have_as_many_cells_as_heads(pages):
             assert len(counts) == 1, table
 
 
-def test_baseline_that_never_fitted_is_named(records, pages):
+def test_missing_baselines_are_named(pages):
     assert "momentum: this conventional recipe never fitted" in pages["report.md"]
     assert "momentum: this conventional recipe never fitted" in pages["report.html"]
 
 
-def test_baseline_that_could_not_be_compressed_is_named(records, pages, tmp_path):
-    assert "could not be compressed" not in pages["report.md"]
-    compact = records["compact"]
-    alone = changed(compact, compact.info.model_copy(update={"baselines": []}))
-    assert (
-        "adam: this conventional network could not be compressed."
-        in written(records | {"compact": alone}, tmp_path)["report.md"]
-    )
+def test_what_decides_comes_first_and_what_did_not_pass_before_that(judged, changed, tmp_path, pages, no_plots):
+    def order(page):
+        rows = page[page.index("## Checks") :].splitlines()[4:]
+        return [row.split(" | ")[1] for row in rows[: len(judged.verdict.info.checks)]]
+
+    names = [check.name for check in judged.verdict.info.checks]
+    deciding = [name for name in names if name.startswith(("non-inferiority", "floor"))]
+    assert order(pages["report.md"]) == deciding + [name for name in names if name not in deciding]
+    assert f"<summary>{len(names) - len(deciding)} more checks passed" in pages["report.html"]
+    *rest, last = judged.verdict.info.checks
+    first, second, *rest = [last.model_copy(update={"outcome": "failed"}), *rest]
+    worse = second.model_copy(update={"outcome": "undecided"})
+    found = changed(judged, verdict={"outcome": "failed", "checks": [*rest, worse, first]})
+    assert order(written(found, tmp_path)["report.md"])[:2] == [first.name, worse.name]
 
 
-def test_baseline_that_is_the_chosen_network_is_named(records, tmp_path):
-    trained = records["trained"]
-    same = [b.model_copy(update={"name": "twin", "trial": trained.info.chosen}) for b in trained.info.baselines[:1]]
-    twin = changed(trained, trained.info.model_copy(update={"baselines": same}))
-    page = written(records | {"trained": twin}, tmp_path)["report.md"]
-    assert "twin: this conventional recipe chose the same network, sgd-0.2-0." in page
-    assert "could not be compressed" not in page
-
-
-def test_checks_that_did_not_pass_come_first(records, tmp_path):
-    verdict = records["verdict"]
-    last = verdict.info.checks[-1].model_copy(update={"outcome": "failed", "name": "the last check"})
-    info = verdict.info.model_copy(update={"outcome": "failed", "checks": [*verdict.info.checks[:-1], last]})
-    page = written(records | {"verdict": changed(verdict, info)}, tmp_path)["report.md"]
-    first = page[page.index("## Checks") :].splitlines()[4]
-    assert "the last check" in first
-
-
-def test_label_that_lost_most_is_named_at_the_top(records, pages, tmp_path):
+def test_label_that_lost_most_is_named_at_the_top(judged, changed, pages, tmp_path, no_plots):
     assert "lost most" not in pages["report.md"]
-    verdict = records["verdict"]
-    fallen = {("compact.int8", "label=emu"): 0.70, ("compact.int8", "label=cat"): 0.90}
-    scores = [s.model_copy(update={"accuracy": fallen.get((s.form, s.group), s.accuracy)}) for s in verdict.info.scores]
-    worse = changed(verdict, verdict.info.model_copy(update={"scores": scores}))
-    page = written(records | {"verdict": worse}, tmp_path)["report.md"]
+    fallen = {("compact-int8", "label=emu"): 0.70, ("compact-int8", "label=cat"): 0.90}
+    scores = [
+        s.model_copy(update={"accuracy": fallen.get((s.form, s.group), s.accuracy)}) for s in judged.verdict.info.scores
+    ]
+    page = written(changed(judged, verdict={"scores": scores}), tmp_path)["report.md"]
     assert "The label that lost most is emu, from 100.0% to 70.0% (labels are not gated)." in page
     assert "| -30.0 |" in page
 
 
 @pytest.mark.parametrize("outcome", ["passed", "failed", "undecided"])
-def test_first_line_is_the_verdict(records, tmp_path, outcome):
-    verdict = records["verdict"]
-    first = verdict.info.checks[0].model_copy(update={"outcome": outcome, "says": "It says so."})
-    info = verdict.info.model_copy(update={"outcome": outcome, "checks": [first, *verdict.info.checks[1:]]})
-    pages = written({**records, "verdict": changed(verdict, info)}, tmp_path / "out")
+def test_first_line_is_the_verdict(judged, changed, tmp_path, no_plots, outcome):
+    first, *rest = judged.verdict.info.checks
+    first = first.model_copy(update={"outcome": outcome, "says": "It says so."})
+    run = changed(judged, verdict={"outcome": outcome, "checks": [first, *rest]})
+    pages = written(run, tmp_path)
     headline = f"# {wording.ICONS[outcome]} {wording.HEADLINES[outcome]}"
     assert pages["report.md"].startswith(headline)
     assert f'<div class="verdict {outcome}">' in pages["report.html"]
@@ -192,50 +162,39 @@ def no_plots(monkeypatch):
         monkeypatch.setattr(page.plots, name, lambda *_: "")
 
 
-def remeasured(records, out, **changes):
-    """Return the records with a verdict whose clock readings are others; None leaves a place empty."""
-    folder = shutil.copytree(records["verdict"].folder, out / "verdict")
-    path = folder / "measured.json"
-    measured = json.loads(path.read_text())
-    for name, value in changes.items():
-        measured[name] = measured[name] | value if isinstance(value, dict) else value or type(measured[name])()
-    path.write_text(json.dumps(measured))
-    return records | {"verdict": replace(records["verdict"], folder=folder)}
+def test_clock_readings_reach_the_report_but_not_the_card(judged, changed, pages, tmp_path, no_plots):
+    measured = judged.measured
 
+    def read(found, form, **values):
+        return {form: found[form].model_copy(update=values)}
 
-def test_clock_readings_reach_the_report_but_not_the_card(records, pages, tmp_path, no_plots):
-    reading = {"n": 1234, "batch": 1}
+    single, best = measured.latency, measured.throughput
+    single = single | read(single, "compact-int8", p50_ms=2.0, n=1234) | read(single, "dense-fp32", p50_ms=8.0, n=1234)
+    best = best | read(best, "compact-int8", images_per_s=6000.0, batch=32, n=7)
+    best = best | read(best, "dense-fp32", images_per_s=1500.0, batch=4)
+    fingerprint = measured.fingerprint | {"cpu": "Abacus 3000", "load_before": "7.5 1 1", "load": "8.5 1 1"}
     after = written(
-        remeasured(
-            records,
-            tmp_path,
-            latency={"compact.int8": {"p50_ms": 2.0, **reading}, "dense.fp32": {"p50_ms": 8.0, **reading}},
-            throughput={
-                "compact.int8": {"images_per_s": 6000.0, "batch": 32, "n": 567},
-                "dense.fp32": {"images_per_s": 1500.0, "batch": 4, "n": 567},
-            },
-            fingerprint={"cpu": "Abacus 3000", "load_before": "7.5 1 1", "load": "8.5 1 1"},
-        ),
-        tmp_path / "out",
+        changed(judged, measured={"latency": single, "throughput": best, "fingerprint": fingerprint}), tmp_path
     )
     assert "| 2.000 ms | 0.25x | 6,000 | 4.00x | 32 |" in after["report.md"]
     assert "| 8.000 ms | 1.00x | 1,500 | 1.00x | 4 |" in after["report.md"]
     assert '6,000<br><span class="soft">(4.00x, batch 32)</span>' in after["report.html"]
     for name in ("report.md", "report.html"):
-        assert "700 queries of each file at batch 1 and 567 at its best batch" in after[name]
+        assert "700 queries of each file at batch 1 and 7 at its best batch" in after[name]
         assert "Measured on Abacus 3000, CPUs: " in after[name] and "load 7.5 to 8.5; MLPerf-style, not" in after[name]
     assert after["card.md"] == pages["card.md"]
 
 
-def test_a_form_without_readings_has_empty_cells(records, tmp_path, no_plots):
-    after = written(remeasured(records, tmp_path, latency=None, throughput=None), tmp_path / "out")["report.md"]
+def test_a_form_without_readings_has_empty_cells(judged, changed, tmp_path, no_plots):
+    after = written(changed(judged, measured={"latency": {}, "throughput": {}}), tmp_path)["report.md"]
     table = after[after.index("## What it weighs") : after.index("## Checks")]
     assert table.count("| n/a | n/a | n/a | n/a | n/a |") == 4 and "not measured" in table
 
 
-def budget(outcome, **changes):
-    values = {"name": "latency budget", "measured": 6.0, "bound": 7.0, "relation": "<=", "limit": 5.0, "n": 700}
-    return {**values, "outcome": outcome, "says": f"It took a|while <b>{outcome}</b>.", **changes}
+@pytest.fixture
+def budget(check):
+    """Return a function that makes a budget whose sentence is hostile."""
+    return lambda outcome: check(outcome, f"It took a|while <b>{outcome}</b>.", rule="latency budget")
 
 
 @pytest.mark.parametrize(
@@ -250,13 +209,12 @@ def budget(outcome, **changes):
     ],
 )
 def test_the_headline_is_the_worse_of_verdict_and_budgets(
-    records, tmp_path, no_plots, verdict, budgets, all_in_all, headline
+    judged, changed, budget, tmp_path, no_plots, verdict, budgets, all_in_all, headline
 ):
-    first = records["verdict"].info.checks[0].model_copy(update={"outcome": verdict})
-    checks = [first, *records["verdict"].info.checks[1:]]
-    info = records["verdict"].info.model_copy(update={"outcome": verdict, "checks": checks})
-    judged = records | {"verdict": changed(records["verdict"], info)}
-    after = written(remeasured(judged, tmp_path, budgets=[budget(each) for each in budgets]), tmp_path / "out")
+    first, *rest = judged.verdict.info.checks
+    checks = [first.model_copy(update={"outcome": verdict}), *rest]
+    found = {"verdict": {"outcome": verdict, "checks": checks}, "measured": {"budgets": [budget(o) for o in budgets]}}
+    after = written(changed(judged, **found), tmp_path)
     assert after["report.md"].startswith(f"# {wording.ICONS[all_in_all]} {headline}\n")
     assert (
         f'<div class="verdict {all_in_all}">' in after["report.html"] and f"<h1>{headline}</h1>" in after["report.html"]
@@ -265,15 +223,13 @@ def test_the_headline_is_the_worse_of_verdict_and_budgets(
     assert f"# digits\n\n{wording.ICONS[verdict]} {wording.HEADLINES[verdict]}" in after["card.md"], (
         "the card has no clock"
     )
-    found = worst(budgets)
-    told = f"1 of {len(budgets)} budgets: {found}. The first says: It took"
-    assert (told in after["report.md"]) == (told in after["report.html"]) == (found != "passed")
+    told = f"1 of {len(budgets)} budgets: {worst(budgets)}. The first says: It took"
+    assert (told in after["report.md"]) == (told in after["report.html"]) == (worst(budgets) != "passed")
 
 
-def test_budgets_have_a_place_of_their_own_with_the_worst_first(records, pages, tmp_path, no_plots):
+def test_budgets_have_a_place_of_their_own_with_the_worst_first(judged, changed, budget, pages, tmp_path, no_plots):
     assert "Speed budgets" not in pages["report.md"] + pages["report.html"]
-    given = remeasured(records, tmp_path, budgets=[budget("passed"), budget("failed")])
-    after = written(given, tmp_path / "out")
+    after = written(changed(judged, measured={"budgets": [budget("passed"), budget("failed")]}), tmp_path)
     rows = after["report.md"][after["report.md"].index("### Speed budgets") :].splitlines()[4:6]
     assert rows == [
         f"| {wording.ICONS[o]} {o} | latency budget | It took a\\|while &lt;b&gt;{o}&lt;/b&gt;. |"
@@ -287,50 +243,46 @@ def test_budgets_have_a_place_of_their_own_with_the_worst_first(records, pages, 
     assert checker.open == []
 
 
-def test_same_records_draw_the_same_pages(records, pages, tmp_path):
-    assert written(records, tmp_path) == pages
+def test_same_records_draw_the_same_pages(judged, pages, tmp_path):
+    assert written(judged, tmp_path) == pages
 
 
-def change_score(records):
-    verdict = records["verdict"]
+def other_score(run):
+    changed = ("compact-int8", "conflicting")
     scores = [
-        s.model_copy(update={"accuracy": 0.4321}) if (s.form, s.group) == ("compact.int8", "conflicting") else s
-        for s in verdict.info.scores
+        s.model_copy(update={"accuracy": 0.4321}) if (s.form, s.group) == changed else s
+        for s in run.verdict.info.scores
     ]
-    return {"verdict": changed(verdict, verdict.info.model_copy(update={"scores": scores}))}
+    return {"verdict": {"scores": scores}}
 
 
-def change_rate(records):
-    trained = records["trained"]
-    first = trained.info.points[0]
-    first = first.model_copy(update={"numbers": first.numbers | {"prunability": 0.4321}})
-    info = trained.info.model_copy(update={"points": [first, *trained.info.points[1:]]})
-    return {"trained": changed(trained, info)}
+def other_rate(run):
+    first, *rest = run.trained.info.points
+    other = first.model_copy(update={"numbers": first.numbers | {"prunability": 0.4321}})
+    return {"trained": {"points": [other, *rest]}}
 
 
-def change_step(records):
-    compact = records["compact"]
-    step = compact.info.frontier[0]
+def other_step(run):
+    step, *rest = run.compact.info.frontier
     drops = [d.model_copy(update={"after": 0.4321}) for d in step.drops]
-    info = compact.info.model_copy(
-        update={"frontier": [step.model_copy(update={"drops": drops}), *compact.info.frontier[1:]]}
-    )
-    return {"compact": changed(compact, info)}
+    return {"compact": {"frontier": [step.model_copy(update={"drops": drops}), *rest]}}
 
 
 @pytest.mark.parametrize(
-    ("change", "shown", "plots"),
+    ("other", "shown", "plots"),
     [
-        (change_score, "43.2%", {"Accuracy of each group through the stages", "Size against conflicting accuracy"}),
-        (change_rate, "0.432", {"Accuracy and prunability against the learning rate"}),
-        (change_step, "43.2%", {"Accuracy of each group through the stages", "Size against conflicting accuracy"}),
+        (other_score, "43.2%", {"Accuracy of each group through the stages", "Size against conflicting accuracy"}),
+        (other_rate, "0.432", {"Accuracy and prunability against the learning rate"}),
+        (other_step, "43.2%", {"Accuracy of each group through the stages", "Size against conflicting accuracy"}),
     ],
 )
-def test_number_changed_in_a_record_changes_text_and_exactly_its_plots(records, pages, tmp_path, change, shown, plots):
+def test_number_changed_in_a_record_changes_text_and_exactly_its_plots(
+    judged, changed, pages, tmp_path, other, shown, plots
+):
     def drawn(page):
         return {re.search('aria-label="(.*?)"', svg)[1]: svg for svg in re.findall(r"<svg .*?</svg>", page, re.S)}
 
-    after = written(records | change(records), tmp_path)
+    after = written(changed(judged, **other(judged)), tmp_path)
     assert shown not in pages["report.md"]
     assert shown in after["report.md"]
     assert shown in after["report.html"]
@@ -338,17 +290,11 @@ def test_number_changed_in_a_record_changes_text_and_exactly_its_plots(records, 
     assert {name for name in old if old[name] != new[name]} == plots
 
 
-def test_names_cannot_break_the_markup(records, tmp_path):
-    images = records["images"]
+def test_names_cannot_break_the_markup(judged, changed, tmp_path):
     evil = "<script>a|b</script>\n# x"
-    info = images.info.model_copy(update={"name": evil})
-    compact = records["compact"]
-    steps = [step.model_copy(update={"step": "a|b <i>", "why": evil}) for step in compact.info.frontier]
-    hostile = records | {
-        "images": changed(images, info),
-        "compact": changed(compact, compact.info.model_copy(update={"frontier": steps})),
-    }
-    pages = written(hostile, tmp_path / "out", name="<b>|</b>")
+    steps = [step.model_copy(update={"step": "a|b <i>", "why": evil}) for step in judged.compact.info.frontier]
+    page.write(tmp_path, "<b>|</b>", changed(judged, images={"name": evil}, compact={"frontier": steps}))
+    pages = {path.name: path.read_text() for path in tmp_path.iterdir()}
     checker = Checker()
     checker.feed(pages["report.html"])
     assert checker.open == []
@@ -358,39 +304,29 @@ def test_names_cannot_break_the_markup(records, tmp_path):
     assert "a\\|b &lt;i&gt;" in pages["report.md"]
 
 
-def test_data_without_bias_attribute_is_reported_too(world, trained, tmp_path):
+def test_data_without_bias_attribute_is_reported_too(world, judge, tmp_path):
     world.attributes = False
-    images, compact, exported = world.records()
-    config = VerifyConfig(groups=("label=cat",))
-    verdict = stage.run(config, images, compact, exported, out=tmp_path / "verdict")
-    records = {"images": images, "trained": trained, "compact": compact, "exported": exported, "verdict": verdict}
-    pages = written(records, tmp_path / "out")
+    pages = written(judge(world, VerifyConfig(groups=("label=cat",))), tmp_path / "out")
     assert "Size against unbiased accuracy" in pages["report.html"]
     assert "On the test images it is right on 100.0%" in pages["report.md"]
     assert "no bias attribute" in pages["card.md"]
 
 
-def test_non_finite_served_file_is_reported(world, trained, tmp_path):
+def test_non_finite_served_file_is_reported(world, judge, tmp_path):
     world.served_bias = (float("nan"),) * 3
-    images, compact, exported = world.records()
-    verdict = stage.run(VerifyConfig(), images, compact, exported, out=tmp_path / "verdict")
-    records = {"images": images, "trained": trained, "compact": compact, "exported": exported, "verdict": verdict}
-    pages = written(records, tmp_path / "out")
+    pages = written(judge(world), tmp_path / "out")
     assert "it is right on n/a" in pages["report.md"]
     assert pages["report.md"].startswith("# ✘ Failed")
 
 
-def test_nothing_kept_nothing_tried(records, tmp_path):
-    compact = records["compact"]
-    nothing = changed(compact, compact.info.model_copy(update={"frontier": []}))
-    pages = written(records | {"compact": nothing}, tmp_path / "out")
+def test_nothing_kept_nothing_tried(judged, changed, tmp_path):
+    pages = written(changed(judged, compact={"frontier": []}), tmp_path)
     assert "No step was tried." in pages["report.md"]
     assert "no step was kept" in pages["report.html"]
 
 
-def test_card_names_contract_and_bytes(records, pages):
+def test_card_names_contract_and_bytes(judged, pages):
     card = pages["card.md"]
-    served = records["exported"].info.form("compact.int8")
-    assert served.sha256 in card
+    assert judged.exported.info.form("compact-int8").sha256 in card
     assert "N x 4 x 4 x 3 (NHWC, RGB)" in card
     assert "cat, dog, emu" in card

@@ -1,0 +1,59 @@
+"""The facts that every report shares, against the records that they come from."""
+
+import pytest
+
+from verify.report import facts
+
+
+def test_every_file_has_its_scores_sizes_and_readings(judged):
+    exported, measured = judged.exported.info, judged.measured
+    found = {file.form.name: file for file in facts.forms(judged)}
+    assert list(found) == [form.name for form in exported.forms]
+    dense = found["dense-fp32"]
+    for name, file in found.items():
+        assert file.smaller == exported.dense.bytes / file.form.bytes
+        assert {(score.form, group) for group, score in file.scores.items()} == {(name, g) for g in dense.scores}
+        assert (file.latency, file.throughput) == (measured.latency[name], measured.throughput[name])
+        assert file.latency_ratio == file.latency.p50_ms / dense.latency.p50_ms
+        assert file.throughput_ratio == file.throughput.images_per_s / dense.throughput.images_per_s
+        assert file.served == (name == "compact-int8")
+    assert {name: file.role for name, file in found.items()} == {
+        "compact-int8": "compressed, served",
+        "dense-fp32": "uncompressed",
+        "adam-fp32": "conventional",
+        "adam-compact-int8": "conventional, compressed",
+    }
+    assert facts.served_and_dense(judged) == (found["compact-int8"], dense)
+
+
+def test_what_is_not_known_is_none(judged, changed):
+    served, _ = facts.served_and_dense(changed(judged, measured={"latency": {}, "throughput": {}}))
+    assert (served.latency, served.latency_ratio, served.throughput, served.throughput_ratio) == (None,) * 4
+    assert served.accuracy("label=gnu") is None and served.accuracy("label=cat") == 1.0
+    reading = judged.measured.latency["compact-int8"]
+    alone, _ = facts.served_and_dense(changed(judged, measured={"latency": {"compact-int8": reading}}))
+    assert (alone.latency, alone.latency_ratio) == (reading, None)
+
+
+@pytest.mark.parametrize(("group", "expected"), [("conflicting", "conflicting"), ("label=cat", "unbiased")])
+def test_the_headline_is_conflicting_where_a_bias_is_known(judged, changed, group, expected):
+    scores = [score for score in judged.verdict.info.scores if score.group == group]
+    assert facts.headline_group(changed(judged, verdict={"scores": scores})) == expected
+
+
+def test_the_worst_check_comes_first_and_equals_keep_their_order(check):
+    given = [check(outcome, group=str(i)) for i, outcome in enumerate(["passed", "undecided", "failed", "undecided"])]
+    assert [one.group for one in facts.worst_first(given)] == ["2", "1", "3", "0"]
+
+
+def test_missing_baselines_are_named_with_the_reason(judged, changed):
+    unfitted = (
+        "momentum: this conventional recipe never fitted, so it is missing above "
+        "(SGD with momentum 0.9: no seed fitted in 20000 steps)."
+    )
+    assert facts.missing_baselines(judged) == [unfitted]
+    alone = changed(judged, compact={"baselines": []})
+    assert facts.missing_baselines(alone) == [unfitted, "adam: this conventional network could not be compressed."]
+    adam = judged.trained.info.baselines[0]
+    twin = changed(judged, trained={"baselines": [adam.model_copy(update={"name": "twin", "trial": "sgd-0.2-0"})]})
+    assert facts.missing_baselines(twin) == ["twin: this conventional recipe chose the same network, sgd-0.2-0."]

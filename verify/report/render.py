@@ -1,0 +1,39 @@
+"""The templates of this folder, filled in: whatever a name holds, it cannot break the page that it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bigstep.text import markdown
+
+
+def markdown_page(template: str, facts: Mapping[str, Any]) -> str:
+    """Fill in a Markdown template."""
+    # Autoescape would write HTML entities; `finalize` escapes every printed value for Markdown instead.
+    environment = _environment(autoescape=False, finalize=_escape)
+    return environment.get_template(template).render(facts)
+
+
+def html_page(template: str, facts: Mapping[str, Any]) -> str:
+    """Fill in an HTML template; what it does not mark as safe is escaped."""
+    return _environment(autoescape=True).get_template(template).render(facts)
+
+
+def _escape(value: object) -> object:
+    """Make any text safe inside a Markdown sentence or table cell; numbers pass through."""
+    return markdown(value, most=len(value)) if isinstance(value, str) else value
+
+
+def _environment(**options: Any) -> jinja2.Environment:
+    return jinja2.Environment(  # noqa: S701 - autoescape is among the options, and HTML has it
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
