@@ -104,7 +104,7 @@ class Search:
             tried = [k for k in inside if self.axis.at(k) in self.trials]
             if not tried:  # the budget is spent
                 break
-            failing = [k for k in tried if not self._survives(self.axis.at(k))]
+            failing = [k for k in tried if not self.survives(self.axis.at(k))]
             high = min(failing, default=high)
             low = max((k for k in tried if k < high), default=low)
         self.says.append(f"In {self.axis.short_steps} steps {self._fence_in_words(low, high)}.")
@@ -126,7 +126,7 @@ class Search:
             short.append(self.axis.warmed(fence + 1))
         yield from self._run([(recipe, 0) for recipe in short], self.axis.short_steps)
         for recipe in short:
-            if recipe.warmup_steps > self.axis.recipe.warmup_steps and self._survives(recipe):
+            if recipe.warmup_steps > self.axis.recipe.warmup_steps and self.survives(recipe):
                 self.says.append(f"With {recipe.warmup_steps} steps of warm-up {recipe.rate:g} does not fail either.")
                 recipes.insert(0, recipe)
         while True:
@@ -205,7 +205,8 @@ class Search:
     def _seeds(self, recipe: Recipe) -> list[Trial]:
         return list(self.trials[recipe].values())
 
-    def _survives(self, recipe: Recipe) -> bool:
+    def survives(self, recipe: Recipe) -> bool:
+        """Say whether a short trial of a recipe neither failed nor overshot."""
         return recipe in self.trials and self._first(recipe).status not in FAILED and not self._overshoots(recipe)
 
     def _failure(self, recipe: Recipe) -> str:

@@ -61,14 +61,14 @@ def fit_together(runs: Sequence[Run], x_NCHW: Tensor, y_N: Tensor, plans: Sequen
     Yields:
         after each epoch of each run, its index and whether it has ended.
     """
-    stack: _Stack | None = None
+    stack: Stack | None = None
     while going := [i for i, run in enumerate(runs) if run.status is None]:
         lasts = {i: _steps_of_epoch(runs[i], len(y_N), plans[i]) for i in going}
         # Only the last epoch of a step budget is cut short, so nearly always this is one group.
         for steps, members in groupby(sorted(going, key=lambda i: lasts[i]), key=lambda i: lasts[i]):
             group = list(members)
             if stack is None or stack.members != group:
-                stack = _Stack(group, [runs[i] for i in group], x_NCHW, y_N)
+                stack = Stack(group, [runs[i] for i in group], x_NCHW, y_N)
             losses = stack.epoch([plans[i] for i in group], steps)
             for i, loss in zip(group, losses, strict=True):
                 step.end_epoch(runs[i], loss, x_NCHW, y_N, plans[i])
@@ -88,8 +88,8 @@ def _detach(run: Run) -> None:
         parameter.data = parameter.data.clone()
 
 
-class _Stack:
-    """Hold the weights of some runs as one tensor (R, ...) per parameter; those of each model become views of it."""
+class Stack:
+    """The weights of some runs as one tensor (R, ...) per parameter; those of each model become views of it."""
 
     def __init__(self, members: list[int], runs: list[Run], x_NCHW: Tensor, y_N: Tensor) -> None:
         self.members, self.runs, self.x_NCHW, self.y_N = members, runs, x_NCHW, y_N
@@ -118,13 +118,14 @@ class _Stack:
             if self.y_N.is_cuda and batch_RB.shape[1] == size:
                 self._replay(batch_RB)
             else:
-                self._step(batch_RB)
+                self.step(batch_RB)
         for run in self.runs:
             run.steps += steps
         seen = min(steps * size, n)
         return [float(total) / max(seen, 1) for total in self.total_R.tolist()]
 
-    def _step(self, batch_RB: Tensor) -> None:
+    def step(self, batch_RB: Tensor) -> None:
+        """Make one step of every run, on images by their places (R, B); nothing waits for the device."""
         loss_R, gradients = self._gradients(batch_RB)
         with torch.no_grad():
             for p, gradient, minus_rate in zip(self.parameters.values(), gradients, self.minus_rate, strict=True):
@@ -152,6 +153,6 @@ class _Stack:
             torch.cuda.current_stream().wait_stream(side)
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
-                self._step(self.batch_RB)
+                self.step(self.batch_RB)
         self.batch_RB.copy_(batch_RB)
         self.graph.replay()

@@ -73,7 +73,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         spent=found.spent_steps() / config.max_steps,
         at_edge=choice.at_edge,
         points=choose.rate_points([every[name] for name in on_map], score),
-        trials=_keep(setup, trials, choice.trial, baselines, config.store_mb),
+        trials=keep(setup, trials, choice.trial, baselines, config.store_mb),
         baselines=baselines,
     )
     _save_probe(setup, choice.trial)
@@ -165,7 +165,7 @@ def _jobs(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> li
     return [Job(f"{recipe.name}-s{seed}", recipe, seed, max_steps) for recipe in recipes for seed in seeds]
 
 
-def _keep(
+def keep(
     setup: Setup, trials: Sequence[Trial], chosen: str, baselines: Sequence[Baseline], store_mb: int
 ) -> list[Trial]:
     """Drop weights beyond the byte budget, never those of the chosen trial and of the baselines."""

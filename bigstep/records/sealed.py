@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bigstep.errors import RecordError
 
-FORMAT = 1
+FORMAT = 2
 WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
 CHECKED = ".checked.json"  # in a record's folder, of no part of it: when the bytes of large files were last checked
 LARGE_BYTES = 2**30

@@ -175,9 +175,9 @@ def test_a_small_rate_that_has_not_moved_yet_does_not_overshoot():
     slow, worse = (search.axis.at(k) for k in (0, 1))
     short = {"name": "t", "seed": 0, "status": "stopped", "steps": 50}
     search.trials[slow] = {0: Trial(recipe=slow, train_loss=1.01 * CHANCE, **short)}
-    assert search._survives(slow)
+    assert search.survives(slow)
     search.trials[worse] = {0: Trial(recipe=worse, train_loss=1.5 * CHANCE, **short)}  # too early to be called diverged
-    assert not search._survives(worse)
+    assert not search.survives(worse)
 
 
 def test_slow_trainings_are_few():

@@ -179,8 +179,8 @@ def test_kernels_that_lie_channels_last_train_to_the_same_weights_and_file(cnn, 
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
 def test_no_step_waits_for_the_device(request, tensors, plans, family):
     """A CUDA graph cannot hold a transfer to the host; tracing shows every operation that a step makes."""
-    stacked = stack._Stack([0, 1], runs(request.getfixturevalue(family), plans[:2]), *tensors)
-    graph = make_fx(lambda batch_RB: stacked._step(batch_RB))(torch.zeros(2, 4, dtype=torch.int64)).graph
+    stacked = stack.Stack([0, 1], runs(request.getfixturevalue(family), plans[:2]), *tensors)
+    graph = make_fx(lambda batch_RB: stacked.step(batch_RB))(torch.zeros(2, 4, dtype=torch.int64)).graph
     called = {str(node.target) for node in graph.nodes if node.op == "call_function"}
     assert "aten.addcmul_.default" in called
     assert not called & {"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.item.default"}

@@ -1,7 +1,6 @@
 """Workers: one job stays in this process, an error in a worker reaches the caller."""
 
 import dataclasses
-import logging
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from bigstep.config import TrainConfig
 from bigstep.records.trained import Recipe
 from train import prepare, workers
 from train.setup import Job, Setup
-from train.trial import run_trial
 
 
 @pytest.fixture
@@ -52,14 +50,3 @@ def test_an_error_in_a_worker_reaches_the_caller(setup, tmp_path, monkeypatch):
     broken = dataclasses.replace(setup, out=tmp_path / "file")
     with pytest.raises(NotADirectoryError):
         list(workers.run_trials(broken, [job(0), job(1)]))
-
-
-def test_a_damaged_checkpoint_only_costs_the_time_it_held(setup, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("bigstep"), "propagate", True)
-    undisturbed = run_trial(setup, job(0))
-    work = setup.out / "work" / job(1).name
-    work.mkdir(parents=True)
-    (work / "checkpoint.safetensors").write_bytes(b"torn")
-    found = run_trial(setup, dataclasses.replace(job(0), name=job(1).name))
-    assert "it starts again" in caplog.text
-    assert found.model_copy(update={"name": undisturbed.name}) == undisturbed
