@@ -207,7 +207,7 @@ def _bytes(served: Form, compact: Compact) -> Check:
 
 def _present(config: VerifyConfig, evidence: Evidence, group: str) -> Check:
     n, sources = int(evidence.mask(group).sum()), evidence.sources(group)
-    ok = sources >= config.min_group
+    ok = n > 0 and sources >= config.min_group
     says = (
         f"{group}: {n:,} test images come from {sources:,} independent sources, and at least {config.min_group:,} "
         f"are needed{', so the group can be judged' if ok else '; that is too few to judge the group'}."
