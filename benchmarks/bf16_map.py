@@ -27,7 +27,7 @@ from train.measure import prunability
 from train.networks.build import build
 from train.networks.feed import inputs
 from train.networks.predict import predict
-from train.stage import architecture_of
+from train.prepare import architecture_of
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = ("float32", "bfloat16")

@@ -18,8 +18,8 @@ import measured_runs as runs
 from machine import machine
 
 from bigstep.config import DataConfig, TrainConfig
+from train.prepare import recipe_of
 from train.search import Axis
-from train.stage import recipe_of
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = 10
@@ -61,17 +61,17 @@ def judge(grid, recipe, config):
 def one_set(name, folder, searches):
     """Return the grid of one set and its searches."""
     data, config = SETS[name]
-    bench = runs.make_bench(config, runs.images(data, folder / "images"), folder)
-    tried = runs.Runs(bench, folder / "searches.jsonl", ("validation",))
-    grid = runs.Runs(bench, folder / "grid.jsonl", ("test",))
-    epoch_steps = math.ceil(bench.images.info.counts["train"] / config.batch_size)
+    setup = runs.make_setup(config, runs.images(data, folder / "images"), folder)
+    tried = runs.Runs(setup, folder / "searches.jsonl", ("validation",))
+    grid = runs.Runs(setup, folder / "grid.jsonl", ("test",))
+    epoch_steps = math.ceil(setup.images.info.counts["train"] / config.batch_size)
     axis = Axis(
         recipe_of(config),
         config.rates,
         config.num_seeds,
         config.max_steps,
         epoch_steps,
-        math.log(len(bench.images.info.labels)),
+        math.log(len(setup.images.info.labels)),
     )
     rates = [judge(grid, recipe_of(config, rate), config) for rate in config.rates]
     found = []

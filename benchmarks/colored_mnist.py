@@ -21,8 +21,8 @@ from machine import machine
 
 from bigstep.config import DataConfig, TrainConfig
 from bigstep.records.trained import Recipe
+from train.prepare import recipe_of
 from train.search import Axis
-from train.stage import recipe_of
 
 RESULTS = Path(__file__).parent / "results"
 SHARES = (0.005, 0.01, 0.02, 0.05)
@@ -79,8 +79,8 @@ def summary(rows):
 def begin(share, folder):
     """Return the runs at one share of conflicting images."""
     data = DataConfig(kind="colored-mnist", conflicting=share, severity=4)
-    bench = runs.make_bench(configuration(), runs.images(data, folder / "images"), folder)
-    return runs.Runs(bench, folder / "runs.jsonl", ("validation", "test"))
+    setup = runs.make_setup(configuration(), runs.images(data, folder / "images"), folder)
+    return runs.Runs(setup, folder / "runs.jsonl", ("validation", "test"))
 
 
 def chosen(tried):
@@ -119,8 +119,8 @@ def conventional(tried, name):
 def long(rate, share, folder):
     """Train at the chosen rate for as many epochs as LfF, whatever the loss."""
     steps = LONG_EPOCHS * math.ceil(55_000 / BATCH)
-    bench = runs.replace(begin(share, folder).bench, stop_loss=1e-9)
-    tried = runs.Runs(bench, folder / "long.jsonl", ("test",))
+    setup = runs.replace(begin(share, folder).bench, stop_loss=1e-9)
+    tried = runs.Runs(setup, folder / "long.jsonl", ("test",))
     rows = [tried.make(recipe_of(configuration(), rate), seed, steps) for seed in range(SEEDS)]
     return {LONG: summary(rows) | {"rate": rate}}
 
@@ -134,13 +134,13 @@ def ends(tried):
     return by_rate
 
 
-def attempts(chosen_rate, bench, folder):
+def attempts(chosen_rate, setup, folder):
     """Try further settings beside the chosen rate, one seed each."""
     found = {}
     for name, (changes, settings) in TRIED.items():
         config = configuration(**changes)
         rate = chosen_rate / 2 if name.startswith("half") else chosen_rate
-        other = runs.replace(bench, batch_size=config.batch_size, stop_loss=config.stop_loss)
+        other = runs.replace(setup, batch_size=config.batch_size, stop_loss=config.stop_loss)
         key = "-".join(f"{k}{v}" for k, v in changes.items()) or "plain"
         tried = runs.Runs(other, folder / f"tried-{key}.jsonl", ("validation", "test"))
         recipe = recipe_of(config, rate).model_copy(update=settings)
@@ -209,9 +209,9 @@ def main():
             one |= long(rate, float(share), arguments.work / share)
             publish(shares, {})
     at = f"{TRIED_SHARE:g}"
-    bench = begin(TRIED_SHARE, arguments.work / at).bench
+    setup = begin(TRIED_SHARE, arguments.work / at).bench
     if rate := shares[at]["chosen with bias labels"]["rate"]:
-        publish(shares, attempts(rate, bench, arguments.work / at))
+        publish(shares, attempts(rate, setup, arguments.work / at))
 
 
 def publish(shares, tried):

@@ -72,7 +72,7 @@ def row(seed, code, found):
         "exit_code": code,
         "verdict": verdict.info.outcome,
         "rate": chosen.recipe.rate,
-        "map": [point.model_dump(mode="json") for point in trained.info.map],
+        "map": [point.model_dump(mode="json") for point in trained.info.points],
         "dense": {g: accuracy["dense-fp32", g] for g in ("unbiased", "aligned", "conflicting")},
         "dense_bytes": forms["dense-fp32"].bytes,
         "compact": judged(exported.info.served),

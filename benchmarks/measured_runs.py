@@ -17,7 +17,7 @@ from bigstep.groups import accuracies
 from bigstep.records.images import Images
 from bigstep.records.trained import Recipe, Signals, Trial
 from data import stage as data_stage
-from train import choose, stage, step
+from train import choose, prepare, stage, step
 from train.measure import prunability
 from train.measure.activations import outputs
 from train.measure.label_free import loss_gini
@@ -38,10 +38,10 @@ def images(config, folder):
     return Images.open(folder)
 
 
-def on_split(bench, model, name):
+def on_split(setup, model, name):
     """Measure accuracy by group, and prunability by unbiased accuracy, on one split."""
-    split = bench.images.split(name)
-    x_NCHW, _ = bench.tensors(name)
+    split = setup.images.split(name)
+    x_NCHW, _ = setup.tensors(name)
 
     def scores(network):
         correct = predict(network, x_NCHW).argmax(dim=1).numpy() == split.labels
@@ -53,9 +53,9 @@ def on_split(bench, model, name):
     return {**numbers, "prunability": prunability.area(points)}
 
 
-def signals(bench, model, early_NK):
+def signals(setup, model, early_NK):
     """Measure what `train` measures where there are no bias labels, in the same way."""
-    x_NCHW, y_N = (part[:SIGNAL_IMAGES] for part in bench.tensors("train"))
+    x_NCHW, y_N = (part[:SIGNAL_IMAGES] for part in setup.tensors("train"))
     logits_NK, z_ND = outputs(model, x_NCHW)
     early_NK = logits_NK.numpy() if early_NK is None else early_NK
 
@@ -72,10 +72,10 @@ def signals(bench, model, early_NK):
 
 
 class Runs:
-    """Make runs of one bench and measure them on some splits; `journal` keeps one JSON object a line."""
+    """Make runs of one setup and measure them on some splits; `journal` keeps one JSON object a line."""
 
-    def __init__(self, bench, journal, splits):
-        self.bench, self.journal, self.splits = bench, journal, splits
+    def __init__(self, setup, journal, splits):
+        self.bench, self.journal, self.splits = setup, journal, splits
         self.rows = {}
         journal.parent.mkdir(parents=True, exist_ok=True)
         if journal.is_file():
@@ -97,10 +97,10 @@ class Runs:
         return self._train(name, recipe, seed, max_steps, final)
 
     def _train(self, name, recipe, seed, max_steps, final):
-        bench, early = self.bench, []
-        model = build(bench.architecture, seed)
-        x_NCHW, y_N = bench.tensors("train")
-        plan = step.Plan(recipe, bench.batch_size, bench.stop_loss, max_steps, seed)
+        setup, early = self.bench, []
+        model = build(setup.architecture, seed)
+        x_NCHW, y_N = setup.tensors("train")
+        plan = step.Plan(recipe, setup.batch_size, setup.stop_loss, max_steps, seed)
 
         def after_epoch(run):
             if run.epoch == EARLY_EPOCH:
@@ -119,11 +119,11 @@ class Runs:
             "measured": run.status == "fitted" or (final and run.status == "unfitted"),
         }
         if row["measured"]:
-            row |= {split: on_split(bench, model, split) for split in self.splits}
+            row |= {split: on_split(setup, model, split) for split in self.splits}
         if row["measured"] and "validation" in self.splits:
-            x_biased, y_biased = bench.tensors("validation_biased")
+            x_biased, y_biased = setup.tensors("validation_biased")
             logits_NK = predict(model, x_biased)
-            row["signals"] = signals(bench, model, early[0] if early else None)
+            row["signals"] = signals(setup, model, early[0] if early else None)
             row["biased_predicted"] = logits_NK.argmax(dim=1).tolist()
             row["biased_loss"] = float(cross_entropy(logits_NK, y_biased))
         self.rows[name, max_steps] = row
@@ -171,7 +171,7 @@ def search(runs, axis, score, first_seed):
         trials = [runs.trial(job, first_seed + job.seed) for job in jobs]
     every = [trial for seeds in found.trials.values() for trial in seeds.values()]
     try:
-        chosen = choose.choose(choose.rate_map(every, score), every, score, stage.RULES[False], axis.rates).trial
+        chosen = choose.choose(choose.rate_points(every, score), every, score, stage.RULES[False], axis.rates).trial
     except TrainError:
         return None, found
     return next(trial.recipe for trial in every if trial.name == chosen), found
@@ -182,10 +182,10 @@ def recipe(row):
     return Recipe(**row["recipe"])
 
 
-def make_bench(config, built, folder):
-    """Return the product's bench; the stage's folder is never written to."""
+def make_setup(config, built, folder):
+    """Return the product's setup; the stage's folder is never written to."""
     torch.set_num_threads(1)
-    return replace(stage.make_bench(config, built, "cpu", folder), bias_labels=True)
+    return replace(prepare.make_setup(config, built, "cpu", folder), bias_labels=True)
 
 
 def spread(values, digits=1, factor=100):

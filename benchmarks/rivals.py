@@ -21,8 +21,8 @@ from choosing import SETS, SETTINGS
 from machine import machine
 from scipy.stats import spearmanr
 
+from train.prepare import recipe_of
 from train.search import BUDGET, Axis
-from train.stage import recipe_of
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_SEED = 100  # of the repetitions; the settings are chosen by seed 0
@@ -76,11 +76,11 @@ def together(tried):
     return {metric: float(rank.statistic) for metric, rank in ranks.items()} if knob else None
 
 
-def searched(bench, config, folder):
+def searched(setup, config, folder):
     """Return the setting that the product's search chooses, and what it spent in trainings."""
-    tried = runs.Runs(bench, folder / "search.jsonl", ("validation",))
-    epoch_steps = math.ceil(bench.images.info.counts["train"] / config.batch_size)
-    chance_loss = math.log(len(bench.images.info.labels))
+    tried = runs.Runs(setup, folder / "search.jsonl", ("validation",))
+    epoch_steps = math.ceil(setup.images.info.counts["train"] / config.batch_size)
+    chance_loss = math.log(len(setup.images.info.labels))
     axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
     recipe, found = runs.search(tried, axis, tried.score("groups", 0.5), 0)
     assert recipe is not None and not recipe.warmup_steps, "the rivals have no warm-up"
@@ -90,10 +90,10 @@ def searched(bench, config, folder):
 def one_set(name, folder, seeds):
     """Tune and repeat every rival on one set."""
     data, config = SETS[name]
-    bench = runs.make_bench(config, runs.images(data, folder / "images"), folder)
-    book = rival_training.Book(bench, folder / "rivals.jsonl")
+    setup = runs.make_setup(config, runs.images(data, folder / "images"), folder)
+    book = rival_training.Book(setup, folder / "rivals.jsonl")
     again = range(FIRST_SEED, FIRST_SEED + seeds)
-    best, spent = searched(bench, config, folder)
+    best, spent = searched(setup, config, folder)
     found = {"rate alone": {"best": best, "spent": spent, "spearman": None, "tried": []}}
     found["rate alone"]["runs"] = [book.make(best, seed, config.max_steps, ("test",)) for seed in again]
     for rival, candidates in settings().items():

@@ -27,8 +27,8 @@ from serve.bench import load
 from train import step
 from train.networks.build import build, place
 from train.networks.feed import inputs
+from train.prepare import architecture_of
 from train.stack import fit_together
-from train.stage import architecture_of
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = {

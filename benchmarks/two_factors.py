@@ -45,8 +45,8 @@ def setting(rate, knob, value, config):
 
 def one_set(name, folder, seeds):
     data, config = SETS[name]
-    bench = runs.make_bench(config, runs.images(data, folder / "images"), folder)
-    book = rival_training.Book(bench, folder / "two_factors.jsonl")
+    setup = runs.make_setup(config, runs.images(data, folder / "images"), folder)
+    book = rival_training.Book(setup, folder / "two_factors.jsonl")
     tables = {}
     for knob, values in KNOBS.items():
         tables[knob] = []

@@ -129,8 +129,8 @@ class TrainConfig(Section):
     )
     baselines: bool = Field(True, description="train conventional recipes as well, to compare with")
     store_mb: Count = Field(256, description="how many megabytes of trial weights to keep", json_schema_extra=STORAGE)
-    watch_steps: int = Field(
-        0, ge=0, description="watch every run: losses and norms each epoch, sharpness every so many steps; 0: do not"
+    observe_steps: int = Field(
+        0, ge=0, description="observe every run: losses and norms each epoch, sharpness every so many steps; 0: do not"
     )
 
     @model_validator(mode="after")

@@ -25,10 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.errors import TrainError
+from bigstep.records.numbers import Numbers
 from bigstep.records.trained import Baseline, RatePoint, Recipe, Trial
 from train.measure.label_free import agreement
 
 Score = Callable[[Sequence[Trial]], float | None]
+SIGNALS = ("train_loss_gini", "train_separation", "prunability", "train_sparsity")  # without bias labels
 CONVENTIONAL = {
     "sgd-0.01": Recipe(optimizer="sgd", rate=0.01),
     "sgd-0.05-momentum-0.9": Recipe(optimizer="sgd", rate=0.05, momentum=0.9),
@@ -38,7 +40,7 @@ CONVENTIONAL = {
 
 @dataclass(frozen=True)
 class Choice:
-    """Hold the chosen trial, one sentence of why, and whether the rate lies at the edge of what was tried."""
+    """The chosen trial, one sentence of why, and whether the rate lies at the edge of what was tried."""
 
     trial: str
     why: str
@@ -49,9 +51,9 @@ def by_groups(robust_weight: float) -> Score:
     """Return the score that rests on bias labels; None where a trial was not measured by group."""
 
     def score(trials: Sequence[Trial]) -> float | None:
-        pairs = [(t.conflicting, t.prunability) for t in trials]
-        known = [(c, p) for c, p in pairs if c is not None and p is not None]
-        return _weighed(robust_weight, *np.mean(known, axis=0)) if len(known) == len(pairs) else None
+        found = _means(trials)
+        robust, small = found.get("conflicting"), found.get("prunability")
+        return None if robust is None or small is None else _weighed(robust_weight, robust, small)
 
     return score
 
@@ -65,19 +67,19 @@ def label_free(robust_weight: float, logits: Callable[[str], NDArray[Any]]) -> S
     """
 
     def score(trials: Sequence[Trial]) -> float | None:
-        signals = [t.signals for t in trials]
-        known = [s for s in signals if s is not None]
-        if len(known) < len(signals):
+        found = _means(trials)
+        signals = [found.get(name) for name in SIGNALS]
+        if None in signals:
             return None
-        found = [logits(t.name) for t in trials] if len(trials) > 1 else []
-        agree = [_mean(agreement(a, b) for a, b in combinations(found, 2))] if found else []
-        robust = [_mean(s.concentration for s in known), _mean(s.separation for s in known), *agree]
-        return _weighed(robust_weight, _mean(robust), _mean((s.prunability + s.sparsity) / 2 for s in known))
+        concentration, separation, prunability, sparsity = (float(value or 0.0) for value in signals)
+        outputs = [logits(t.name) for t in trials] if len(trials) > 1 else []
+        agree = [_mean(agreement(a, b) for a, b in combinations(outputs, 2))] if outputs else []
+        return _weighed(robust_weight, _mean([concentration, separation, *agree]), _mean([prunability, sparsity]))
 
     return score
 
 
-def rate_map(trials: Sequence[Trial], score: Score) -> list[RatePoint]:
+def rate_points(trials: Sequence[Trial], score: Score) -> list[RatePoint]:
     """Average the trials of each recipe over their seeds, smallest rate first; see `RatePoint` for what is left out."""
     recipes = sorted({t.recipe for t in trials}, key=lambda r: (r.rate, r.warmup_steps))
     return [_point(recipe, [t for t in trials if t.recipe == recipe], score) for recipe in recipes]
@@ -125,21 +127,26 @@ def _baseline(name: str, trials: Sequence[Trial], why: str) -> Baseline:
 
 
 def _biased(trial: Trial) -> tuple[float, float]:
-    assert trial.biased_accuracy is not None and trial.biased_loss is not None
-    return trial.biased_accuracy, -trial.biased_loss
+    accuracy, loss = trial.numbers["biased_accuracy"], trial.numbers["biased_loss"]
+    assert accuracy is not None and loss is not None
+    return accuracy, -loss
 
 
 def _point(recipe: Recipe, trials: Sequence[Trial], score: Score) -> RatePoint:
     names, statuses = [t.name for t in trials], [t.status for t in trials]
     if any(s != "fitted" for s in statuses):
         return RatePoint(recipe=recipe, trials=names, statuses=statuses)
+    return RatePoint(recipe=recipe, trials=names, statuses=statuses, numbers=_means(trials), score=score(trials))
 
-    def mean(name: str) -> float | None:
-        values = [getattr(t, name) for t in trials]
-        return None if None in values else float(np.mean(values))
 
-    means = {name: mean(name) for name in ("unbiased", "aligned", "conflicting", "prunability")}
-    return RatePoint(recipe=recipe, trials=names, statuses=statuses, **means, score=score(trials))
+def _means(trials: Sequence[Trial]) -> Numbers:
+    """Return the mean of every number over some trials; None where one of them lacks it."""
+    found: Numbers = {}
+    for name in trials[0].numbers:
+        values = [t.numbers.get(name) for t in trials]
+        known = [value for value in values if value is not None]
+        found[name] = float(np.mean(known)) if len(known) == len(values) else None
+    return found
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -151,7 +158,7 @@ def _weighed(robust_weight: float, robust: float, small: float) -> float:
 
 
 def _why(best: RatePoint, finalists: Sequence[RatePoint], points: Sequence[RatePoint], rule: str) -> str:
-    numbers = {name: value for name, value in best.model_dump().items() if isinstance(value, float)}
+    numbers = {name: value for name, value in best.numbers.items() if value is not None} | {"score": best.score}
     seeds = len(best.statuses)
     others = f"of {len(finalists)} rates" if len(finalists) > 1 else "of the only rate"
     of = f"{others} that fitted with {seeds} seed{'s' * (seeds > 1)}" + " each" * (len(finalists) > 1)

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from bigstep.records.sealed import EVENTS
-from bigstep.records.trained import Measurement
+from bigstep.records.trained import Moment
 
 log = logging.getLogger("bigstep.train")
 LIBRARY = "tensorboardX"
@@ -20,14 +20,15 @@ FLUSH_SECONDS = 1.0  # a flush waits for the disk
 FILE = "events.out.tfevents.0.bigstep"  # the name that tensorboardX gives would tell the host
 
 
+@final
 class EventFile:
-    """Write the measurements of one run (final).
+    """The event file of one run.
 
     An older file of the same run is replaced. tensorboardX's own writer hands events to a thread, which dies of a full
     disk while the training waits for it for ever; so only its framing and its protocol buffers are used.
     """
 
-    def __init__(self, folder: Path, history: Iterable[Measurement]) -> None:
+    def __init__(self, folder: Path, history: Iterable[Moment]) -> None:
         self._events: Any = importlib.import_module(f"{LIBRARY}.proto.event_pb2")
         writer: Any = importlib.import_module(f"{LIBRARY}.record_writer").RecordWriter
         shutil.rmtree(folder / EVENTS, ignore_errors=True)
@@ -35,14 +36,15 @@ class EventFile:
         self._flushed = -FLUSH_SECONDS
         self._writer = writer(str(folder / EVENTS / FILE))
         self._write(self._events.Event(wall_time=time.time(), file_version="brain.Event:2"))
-        for measurement in history:
-            self.add(measurement)
+        for moment in history:
+            self.add(moment)
 
-    def add(self, measurement: Measurement) -> None:
-        """Write one measurement; what is None is left out."""
-        event = self._events.Event(wall_time=time.time(), step=measurement.step)
-        for tag, value in measurement.model_dump(exclude={"step", "epoch", "alarms"}, exclude_none=True).items():
-            event.summary.value.add(tag=tag, simple_value=value)
+    def add(self, moment: Moment) -> None:
+        """Write one moment; what is None is left out."""
+        event = self._events.Event(wall_time=time.time(), step=moment.step)
+        for tag, value in moment.numbers.items():
+            if value is not None:
+                event.summary.value.add(tag=tag, simple_value=value)
         self._write(event)
 
     def close(self) -> None:

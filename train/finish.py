@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, final
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -23,7 +23,7 @@ FIRST = 0.75  # part of the step budget that is spent at the large rate, if ther
 
 @dataclass(frozen=True)
 class Finish:
-    """Say how a run of at most `whole_steps` is finished.
+    """How a run of at most `whole_steps` is finished.
 
     `rate` is that of `fine-tune`, if the run has a larger one; averaging goes on at the rate of the run.
     """
@@ -36,7 +36,7 @@ class Finish:
         """Return the steps at the large rate of a run of so many steps."""
         return max_steps if self.kind == "none" else min(max_steps, max(1, math.floor(FIRST * self.whole_steps)))
 
-    def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Second:
+    def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Finishing:
         """Return the second phase of a run, which shares its weights and goes on counting its steps and epochs."""
         averages = self.kind == "average"
         rate = plan.recipe.rate if averages else min(self.rate, plan.recipe.rate)
@@ -44,24 +44,24 @@ class Finish:
         after = replace(step.start(run.model, recipe), epoch=run.epoch, steps=run.steps, curve=run.curve)
         stop_loss = -math.inf if averages else plan.stop_loss
         second = replace(plan, recipe=recipe, max_steps=max_steps, stop_loss=stop_loss)
-        return Second(after, second, AveragedModel(run.model) if averages else None)
+        return Finishing(after, second, AveragedModel(run.model) if averages else None)
 
 
+@final
 @dataclass(frozen=True)
-class Second:
-    """Hold a second phase: the run to fit, its plan, and the average that grows after every epoch, if there is one."""
+class Finishing(step.Observer):
+    """A second phase: the run to fit, its plan, and the average that grows after every epoch, if there is one."""
 
     run: step.Run
     plan: step.Plan
     averaged: AveragedModel | None
 
-    @property
-    def after_epoch(self) -> Callable[[step.Run], None]:
-        """Return what to call after each epoch."""
-        averaged = self.averaged
-        return (lambda run: averaged.update_parameters(run.model)) if averaged is not None else (lambda _: None)
+    def after_epoch(self, run: step.Run) -> None:
+        """Let the average grow."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(run.model)
 
-    def end(self, x_NCHW: Inputs, loss: Callable[[nn.Module], float], stop_loss: float) -> step.Run:
+    def finished(self, x_NCHW: Inputs, loss: Callable[[nn.Module], float], stop_loss: float) -> step.Run:
         """Return the finished run, with the averaged weights and their own loss if weights were averaged.
 
         Args:

@@ -1,4 +1,4 @@
-"""What a run looks like while it trains: whose loss it is, and how surely it errs, epoch by epoch.
+"""What a run looks like while it trains: whose loss it is, and how surely it errs, after epochs 1, 2, 4, 8, ...
 
 Shapes: N training images, K classes.
 """
@@ -6,53 +6,49 @@ Shapes: N training images, K classes.
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import nn
 
-from bigstep.records.rate_map import Moment
+from bigstep.records.numbers import Numbers, finite
 from bigstep.records.sealed import write_json
+from bigstep.records.trained import Moment
 from train.measure import loss_share
-from train.step import Run
+from train.measure.readout import ReadOut, Sample, answers
+from train.step import Observer, Run
 
 FILE = "moments.json"
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Hold logits (N, K), labels (N,) and which images are aligned (N,), None where no attribute is known."""
+@final
+class Moments(Observer):
+    """An observer that adds to `moments.json` of a trial; a moment that is there already is replaced."""
 
-    logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    aligned: NDArray[np.bool_] | None
+    def __init__(self, sample: Sample, folder: Path) -> None:
+        self._sample, self._folder = sample, folder
+
+    def after_epoch(self, run: Run) -> None:
+        """Look where the number of epochs is a power of two."""
+        if run.epoch & (run.epoch - 1) == 0:
+            self._note(run)
+
+    def end(self, run: Run) -> None:
+        """Look at the last weights, unless they diverged."""
+        if run.status not in (None, "diverged"):
+            self._note(run)
+
+    def _note(self, run: Run) -> None:
+        moment = Moment(step=run.steps, epoch=run.epoch, numbers=look(run.model, self._sample))
+        earlier = [m for m in read(self._folder) if m.epoch < moment.epoch]
+        write_json(self._folder / FILE, [m.model_dump(mode="json") for m in [*earlier, moment]])
 
 
-def note(folder: Path, run: Run, losses: Losses) -> None:
-    """Add the present epoch of a run to `moments.json`; one that is there already is replaced."""
+def look(model: nn.Module, sample: Sample) -> Numbers:
+    """Measure a network; None stands where a number is not finite or there is nothing to average."""
     with np.errstate(invalid="ignore", over="ignore"):  # the logits of a run about to diverge overflow
-        moment = look(run, losses)
-    earlier = [m for m in read(folder) if m.epoch < moment.epoch]
-    write_json(folder / FILE, [m.model_dump(mode="json") for m in [*earlier, moment]])
-
-
-def look(run: Run, losses: Losses) -> Moment:
-    """Measure one moment; None stands where a number is not finite or there is nothing to average."""
-    share = confidence = math.nan
-    if losses.aligned is not None:
-        losses_N = loss_share.sample_losses(losses.logits, losses.labels)
-        share = loss_share.conflicting_loss_share(losses_N, ~losses.aligned)
-        confidence = loss_share.error_confidence(losses.logits, losses.labels, ~losses.aligned)
-    numbers = {
-        "conflicting_loss_share": share,
-        "conflicting_error_confidence": confidence,
-        "logit_norm": loss_share.logit_norm(losses.logits),
-    }
-    known: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    return Moment(epoch=run.epoch, steps=run.steps, **known)
+        return finite(_losses(answers(model, sample)))
 
 
 def read(folder: Path) -> list[Moment]:
@@ -61,3 +57,13 @@ def read(folder: Path) -> list[Moment]:
         return [Moment.model_validate(m) for m in json.loads((folder / FILE).read_bytes())]
     except FileNotFoundError:
         return []
+
+
+def _losses(found: ReadOut) -> Numbers:
+    logits_NK, split = found.logits_array, found.sample.split
+    numbers: Numbers = {"conflicting_loss_share": None, "conflicting_error_confidence": None}
+    if split.aligned is not None:
+        losses_N = loss_share.sample_losses(logits_NK, split.labels)
+        numbers["conflicting_loss_share"] = loss_share.conflicting_loss_share(losses_N, ~split.aligned)
+        numbers["conflicting_error_confidence"] = loss_share.error_confidence(logits_NK, split.labels, ~split.aligned)
+    return {**numbers, "logit_norm": loss_share.logit_norm(logits_NK)}

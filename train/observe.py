@@ -1,4 +1,4 @@
-"""A watched run: after every epoch a line in its log, TensorBoard events beside it, and alarms.
+"""What looks on while a run trains, and the log of an observed run: a line an epoch, TensorBoard events, alarms.
 
 What is measured is a function of weights and step, and changes nothing of the run. A run that goes on from a checkpoint
 keeps the lines up to there and writes the rest again, so that its log is the one of an undisturbed run.
@@ -6,17 +6,36 @@ keeps the lines up to there and writes the rest again, so that its log is the on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import final
 
-from bigstep.records.trained import LOG, Measurement, Recipe, read_log
+from bigstep.records.trained import LOG, Moment, Recipe, read_log
 from train import alarms, event_files, step
 from train.readings import Reader
 
 
-class Watcher:
-    """Measure one run as it goes (final).
+@contextmanager
+def observed(observers: Sequence[step.Observer], run: step.Run) -> Iterator[Callable[[step.Run], None]]:
+    """Let some look on in their order, and yield what is to be called after each epoch."""
+
+    def after_epoch(run: step.Run) -> None:
+        for observer in observers:
+            observer.after_epoch(run)
+
+    try:
+        for observer in observers:
+            observer.begin(run)
+        yield after_epoch
+    finally:
+        for observer in observers:
+            observer.end(run)
+
+
+@final
+class Log(step.Observer):
+    """The observer that measures a run as it goes, and writes what it finds.
 
     Args:
         reader: reads the network.
@@ -29,7 +48,7 @@ class Watcher:
         self._reader, self._every_steps = reader, every_steps
         self._recipe, self._log = plan.recipe, folder / LOG
         self._course = alarms.Course(plan.recipe.rate, plan.max_steps, reader.chance_loss)
-        self._history: list[Measurement] = []
+        self._history: list[Moment] = []
         self._events: event_files.EventFile | None = None
 
     def begin(self, run: step.Run) -> None:
@@ -41,52 +60,34 @@ class Watcher:
         if event_files.available():
             self._events = event_files.EventFile(self._log.parent, self._history)
         if not self._history:
-            self.measure(run, sharply=True)
+            self._measure(run, sharply=True)
 
     def after_epoch(self, run: step.Run) -> None:
         """Measure; the sharpness only where the epoch passed a multiple of `every_steps`."""
         before = run.curve[-2][0] if len(run.curve) > 1 else 0
-        self.measure(run, sharply=run.steps // self._every_steps > before // self._every_steps)
+        self._measure(run, sharply=run.steps // self._every_steps > before // self._every_steps)
 
-    def measure(self, run: step.Run, *, sharply: bool) -> None:
-        """Measure now, note it, and raise what alarms there are."""
+    def end(self, run: step.Run) -> None:
+        """Measure the last weights too, unless they diverged."""
+        try:
+            if run.status not in (None, "diverged"):
+                self._measure(run, sharply=True)
+        finally:
+            if self._events:
+                self._events.close()
+
+    def _measure(self, run: step.Run, *, sharply: bool) -> None:
         numbers = self._reader.read(run.model)
         if sharply and numbers["train_loss"] is not None:
             numbers |= self._reader.sharpness(run.model)
-        edge = stability(numbers.get("sharpness"), self._recipe, run.steps)
-        found = Measurement(step=run.steps, epoch=run.epoch, **numbers, stability=edge)
+            numbers["stability"] = stability(numbers["sharpness"], self._recipe, run.steps)
+        found = Moment(step=run.steps, epoch=run.epoch, numbers=numbers)
         found = found.model_copy(update={"alarms": alarms.check([*self._history, found], self._course)})
         self._history.append(found)
         with self._log.open("a", encoding="utf-8") as file:
             file.write(_line(found))
         if self._events:
             self._events.add(found)
-
-    def close(self) -> None:
-        """Close the event file."""
-        if self._events:
-            self._events.close()
-
-
-@contextmanager
-def watched(
-    reader: Reader | None, every_steps: int, run: step.Run, plan: step.Plan, folder: Path
-) -> Iterator[Callable[[step.Run], None]]:
-    """Watch a run, and yield what is to be called after each epoch; without a reader nothing is watched.
-
-    The last weights are measured too, unless they diverged.
-    """
-    if reader is None:
-        yield lambda _: None
-        return
-    watcher = Watcher(reader, every_steps, plan, folder)
-    try:
-        watcher.begin(run)
-        yield watcher.after_epoch
-        if run.status != "diverged":
-            watcher.measure(run, sharply=True)
-    finally:
-        watcher.close()
 
 
 def stability(sharpness: float | None, recipe: Recipe, steps: int = 0) -> float | None:
@@ -104,9 +105,9 @@ def stability(sharpness: float | None, recipe: Recipe, steps: int = 0) -> float 
 
 
 def raised(folder: Path) -> list[str]:
-    """Return the sentences of all alarms that a run raised, in order; none if it was not watched."""
-    return [says for measurement in read_log(folder / LOG) for says in measurement.alarms.values()]
+    """Return the sentences of all alarms that a run raised, in order; none if it was not observed."""
+    return [says for moment in read_log(folder / LOG) for says in moment.alarms.values()]
 
 
-def _line(measurement: Measurement) -> str:
-    return measurement.model_dump_json() + "\n"
+def _line(moment: Moment) -> str:
+    return moment.model_dump_json() + "\n"

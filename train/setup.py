@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from bigstep.records.architecture import Architecture
@@ -14,12 +12,15 @@ from bigstep.records.images import Images, SplitName
 from bigstep.records.trained import Recipe
 from train.augment import Augmentation
 from train.finish import Finish
-from train.networks.feed import Inputs, inputs
+from train.measure.readout import Sample, head, whole
+from train.networks.feed import Inputs
+
+TRAINING_IMAGES = 2000  # on which a run is measured that is not to be judged on others
 
 
 @dataclass(frozen=True)
 class Job:
-    """Say which run to make; one that is not `final` may go on later, and is then measured for the first time."""
+    """A run to make; one that is not `final` may go on later, and is then measured for the first time."""
 
     name: str
     recipe: Recipe
@@ -29,12 +30,12 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Hold what every trial of a stage shares: the images on one device, the network, the stopping rule.
+class Setup:
+    """What every trial of a stage shares: the images on one device, the network, the stopping rule.
 
     `out` is the folder of the unfinished record; two processes may share it, each working on trials of its own.
-    Without `bias_labels` nothing but `train` and `validation_biased` is opened. `watch_steps` are the steps between
-    measurements of sharpness in a watched run; 0 watches none. With `keeps_moments` each trial has a `moments.json`:
+    Without `bias_labels` nothing but `train` and `validation_biased` is opened. `observe_steps` are the steps between
+    measurements of sharpness in an observed run; 0 observes none. With `keeps_moments` each trial has a `moments.json`:
     whose loss it is, after epochs 1, 2, 4, 8, ...
     """
 
@@ -47,15 +48,26 @@ class Bench:
     augmentation: Augmentation = "none"
     bias_labels: bool = True
     pretrained: Path | None = None
-    watch_steps: int = 0
+    observe_steps: int = 0
     finish: Finish = field(default_factory=Finish)
     keeps_moments: bool = False
-    held: dict[str, tuple[Inputs, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    held: dict[str, Sample] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the images behind: a worker process maps them itself."""
+        return {**vars(self), "held": {}}
+
+    def sample(self, name: SplitName) -> Sample:
+        """Return a whole split, normalised, on the device; it is held for the next trial."""
+        if name not in self.held:
+            self.held[name] = whole(self.images, name, self.architecture, self.device)
+        return self.held[name]
+
+    def first_training_images(self) -> Sample:
+        """Return some training images, which lie in random order, for what is measured of all runs."""
+        return head(self.sample("train"), TRAINING_IMAGES)
 
     def tensors(self, name: SplitName) -> tuple[Inputs, Tensor]:
-        """Return normalised images and labels of one split on the device; they are held for the next trial."""
-        if name not in self.held:
-            split = self.images.split(name)
-            y_N = torch.from_numpy(np.array(split.labels)).to(self.device)
-            self.held[name] = inputs(split.images, self.architecture, self.device), y_N
-        return self.held[name]
+        """Return normalised images and labels of one split on the device."""
+        sample = self.sample(name)
+        return sample.x, sample.y

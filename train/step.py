@@ -35,7 +35,7 @@ CONSTANT_LOGITS = 1e-3  # standard deviation over images below which outputs do 
 
 @dataclass(frozen=True)
 class Plan:
-    """Say how to train: optimiser, images per step, and when to stop.
+    """How to train: optimiser, images per step, and when to stop.
 
     `stop_loss` is the mean cross entropy (nats) on the whole training set at which a run counts as fitted.
     """
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass
 class Run:
-    """Hold the state of one training run between epochs. `curve` has (steps, mean batch loss) of each epoch."""
+    """The state of one training run between epochs. `curve` has (steps, mean batch loss) of each epoch."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -60,6 +60,19 @@ class Run:
     train_loss: float | None = None
     high_epochs: int = 0
     curve: list[tuple[int, float]] = field(default_factory=list)
+
+
+class Observer:
+    """What looks on while a run trains, and leaves it as it is; by itself it does nothing."""
+
+    def begin(self, run: Run) -> None:
+        """Look at a run that is about to begin, or to go on."""
+
+    def after_epoch(self, run: Run) -> None:
+        """Look at a run after an epoch that has not ended it."""
+
+    def end(self, run: Run) -> None:
+        """Look at a run that has ended; its status is None if something broke it off."""
 
 
 def start(model: nn.Module, recipe: Recipe) -> Run:

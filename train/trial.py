@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import final
 
 import numpy as np
 from safetensors import SafetensorError
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from bigstep.records.sealed import WORK, flush, write_json
 from bigstep.records.trained import Trial
-from train import moments, observe, outcome, step
+from train import observe, outcome, step
+from train.moments import Moments
 from train.networks import pretrained
 from train.networks.build import build, place
 from train.networks.feed import Inputs
 from train.networks.predict import mean_loss
 from train.readings import Reader
-from train.setup import Bench, Job
+from train.setup import Job, Setup
 
 log = logging.getLogger("bigstep.train")
 CHECKPOINT = "checkpoint.safetensors"
@@ -34,21 +36,21 @@ UNFINISHED = ("stopped", "stuck")  # short trials, which may go on
 
 @dataclass(frozen=True)
 class Fitting:
-    """Ask for a run to be trained to its end: the arguments of `step.fit`."""
+    """What asks for a run to be trained to its end: the arguments of `step.fit`."""
 
     run: step.Run
     x: Inputs
     y: Tensor
     plan: step.Plan
-    after_epoch: Callable[[step.Run], None]
+    after_epoch: Callable[[step.Run], None] = lambda _: None
 
 
 Making = Generator[Fitting, None, Trial]
 
 
-def run_trial(bench: Bench, job: Job) -> Trial:
+def run_trial(setup: Setup, job: Job) -> Trial:
     """Train, measure and store one trial; take it from the disk if it is there already, or go on from there."""
-    return to_its_end(make_trial(bench, job))
+    return to_its_end(make_trial(setup, job))
 
 
 def to_its_end(making: Making) -> Trial:
@@ -67,9 +69,9 @@ def go_on(making: Making) -> Fitting | Trial:
         return trial
 
 
-def make_trial(bench: Bench, job: Job) -> Making:
+def make_trial(setup: Setup, job: Job) -> Making:
     """Do what `run_trial` does, but ask for the training, so that it can be done for many trials at once."""
-    folder, work = bench.out / "trials" / job.name, bench.out / WORK / job.name
+    folder, work = setup.out / "trials" / job.name, setup.out / WORK / job.name
     if folder.is_dir():
         try:
             trial = Trial.model_validate_json((folder / "trial.json").read_bytes())
@@ -83,8 +85,8 @@ def make_trial(bench: Bench, job: Job) -> Making:
     if folder.is_dir() and not work.is_dir():
         shutil.copytree(folder, work.with_name(f".{job.name}"), dirs_exist_ok=True).rename(work)
     work.mkdir(parents=True, exist_ok=True)
-    run = yield from _train(bench, job, work)
-    trial = outcome.measure(bench, job, run, work)
+    run = yield from _train(setup, job, work)
+    trial = outcome.measure(setup, job, run, work)
     write_json(work / "trial.json", trial.model_dump(mode="json"))
     write_json(work / "curve.json", {"steps_and_loss": [p for p in run.curve if np.isfinite(p[1])]})
     (work / "checkpoint.tmp").unlink(missing_ok=True)  # if a run was killed while it wrote
@@ -99,54 +101,54 @@ def make_trial(bench: Bench, job: Job) -> Making:
     return trial
 
 
-def _train(bench: Bench, job: Job, work: Path) -> Generator[Fitting, None, step.Run]:
-    run = _begin(bench, job, work)
-    x_NCHW, y_N = bench.tensors("train")
-    first_steps = bench.finish.first_steps(job.max_steps) if job.final else job.max_steps
+def _train(setup: Setup, job: Job, work: Path) -> Generator[Fitting, None, step.Run]:
+    run = _begin(setup, job, work)
+    x_NCHW, y_N = setup.tensors("train")
+    first_steps = setup.finish.first_steps(job.max_steps) if job.final else job.max_steps
     plan = step.Plan(
         job.recipe,
-        bench.batch_size,
-        bench.stop_loss,
+        setup.batch_size,
+        setup.stop_loss,
         first_steps,
         job.seed,
-        augmentation=bench.augmentation,
+        augmentation=setup.augmentation,
     )
     if run.steps < first_steps:
-        yield from _watched(bench, Fitting(run, x_NCHW, y_N, plan, _keep(bench, work)), work)
+        observers: list[step.Observer] = [_Outputs(setup, job, work), _Checkpoints(work)]
+        if setup.keeps_moments:
+            observers.insert(0, Moments(setup.first_training_images(), work))
+        yield from _observed(setup, Fitting(run, x_NCHW, y_N, plan), work, observers)
     elif run.status is None:  # killed after its last step: it has not fitted, or it would have no checkpoint there
         run.status = "unfitted"
     if first_steps == job.max_steps or run.status not in (None, "unfitted"):
         return run
     step.save_checkpoint(run, work / CHECKPOINT)  # the second phase is short: it starts again from here
-    second = bench.finish.begin(run, plan, job.max_steps)
-    yield from _watched(bench, Fitting(second.run, x_NCHW, y_N, second.plan, second.after_epoch), work)
-    return second.end(x_NCHW, lambda model: mean_loss(model, x_NCHW, y_N), bench.stop_loss)
+    second = setup.finish.begin(run, plan, job.max_steps)
+    yield from _observed(setup, Fitting(second.run, x_NCHW, y_N, second.plan), work, [second])
+    return second.finished(x_NCHW, lambda model: mean_loss(model, x_NCHW, y_N), setup.stop_loss)
 
 
-def _watched(bench: Bench, fitting: Fitting, work: Path) -> Generator[Fitting, None, None]:
-    """Ask for a run to be trained and watched, if runs are watched."""
-    reader = None
-    if bench.watch_steps:
-        reader = Reader(bench.images, bench.architecture, bench.device, bias_labels=bench.bias_labels)
-    # Alarms know shares of a whole training, of which a short trial is a part.
-    whole = replace(fitting.plan, max_steps=max(fitting.plan.max_steps, bench.finish.whole_steps))
-    with observe.watched(reader, bench.watch_steps, fitting.run, whole, work) as look:
-
-        def after_epoch(run: step.Run) -> None:
-            look(run)  # before a checkpoint: the log never lacks what lies before one
-            fitting.after_epoch(run)
-
+def _observed(
+    setup: Setup, fitting: Fitting, work: Path, observers: list[step.Observer]
+) -> Generator[Fitting, None, None]:
+    """Ask for a run to be trained while some look on; first the log, which never lacks what a checkpoint has."""
+    if setup.observe_steps:
+        reader = Reader(setup.images, setup.architecture, setup.device, bias_labels=setup.bias_labels)
+        # Alarms know shares of a whole training, of which a short trial is a part.
+        whole = replace(fitting.plan, max_steps=max(fitting.plan.max_steps, setup.finish.whole_steps))
+        observers = [observe.Log(reader, setup.observe_steps, whole, work), *observers]
+    with observe.observed(observers, fitting.run) as after_epoch:
         yield replace(fitting, after_epoch=after_epoch)
 
 
-def _begin(bench: Bench, job: Job, work: Path) -> step.Run:
+def _begin(setup: Setup, job: Job, work: Path) -> step.Run:
     """Return a run at its first step, or where a checkpoint left it."""
     checkpoint = work / CHECKPOINT
     while True:
-        model = build(bench.architecture, job.seed)
-        if bench.pretrained is not None:
-            pretrained.start_from(model, bench.pretrained)
-        run = step.start(place(model, bench.device), job.recipe)
+        model = build(setup.architecture, job.seed)
+        if setup.pretrained is not None:
+            pretrained.start_from(model, setup.pretrained)
+        run = step.start(place(model, setup.device), job.recipe)
         if not checkpoint.is_file():
             return run
         try:
@@ -157,18 +159,33 @@ def _begin(bench: Bench, job: Job, work: Path) -> step.Run:
             checkpoint.unlink()
 
 
-def _keep(bench: Bench, work: Path) -> Callable[[step.Run], None]:
-    """Return what keeps a run's outputs early on, and a checkpoint every few seconds."""
-    saved = time.monotonic()
+@final
+class _Outputs(step.Observer):
+    """The observer that keeps a run's outputs early on."""
 
-    def after_epoch(run: step.Run) -> None:
-        nonlocal saved
+    def __init__(self, setup: Setup, job: Job, work: Path) -> None:
+        self._setup, self._job, self._work = setup, job, work
+
+    def after_epoch(self, run: step.Run) -> None:
+        """Keep the outputs after the epoch that counts as early."""
         if run.epoch == outcome.EARLY_EPOCH:
-            outcome.save_outputs(bench, run.model, work, "early")
-        if bench.keeps_moments and run.epoch & (run.epoch - 1) == 0:
-            moments.note(work, run, outcome.first_losses(bench, run.model))
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            step.save_checkpoint(run, work / CHECKPOINT)
-            saved = time.monotonic()
+            outcome.save_outputs(self._setup, run.model, self._work, "early")
 
-    return after_epoch
+    def end(self, run: step.Run) -> None:
+        """Keep them of a run that may go on after that epoch: nobody is called after the last one."""
+        if run.status == "unfitted" and not self._job.final:
+            self.after_epoch(run)
+
+
+@final
+class _Checkpoints(step.Observer):
+    """The observer that saves a run every few seconds."""
+
+    def __init__(self, work: Path) -> None:
+        self._path, self._saved = work / CHECKPOINT, time.monotonic()
+
+    def after_epoch(self, run: step.Run) -> None:
+        """Save the run if it was not saved for a while."""
+        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            step.save_checkpoint(run, self._path)
+            self._saved = time.monotonic()

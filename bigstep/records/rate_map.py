@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from bigstep.records.architecture import Architecture
+from bigstep.records.numbers import Numbers
 from bigstep.records.sealed import Record, Value
-from bigstep.records.trained import Recipe, Status
+from bigstep.records.trained import Moment, Recipe, Status
 
 Start = Literal["initial weights", "pretrained weights", "given checkpoints"]
 ThresholdName = Literal["critical", "sharpness break", "convergence", "2A | 2B", "divergence"]
@@ -16,7 +17,7 @@ ThresholdName = Literal["critical", "sharpness break", "convergence", "2A | 2B",
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Name the weights of a user's own training: one rate and seed."""
+    """The weights of a user's own training: one rate and seed."""
 
     rate: float
     seed: int
@@ -28,18 +29,8 @@ class Checkpoint:
         return f"{self.rate:g}-s{self.seed}"
 
 
-class Moment(Value):
-    """Say what a run looked like after an epoch, on training images; shares and confidences are fractions."""
-
-    epoch: int
-    steps: int
-    conflicting_loss_share: float | None
-    conflicting_error_confidence: float | None
-    logit_norm: float | None
-
-
 class MapTrial(Value):
-    """Hold one rate and seed of the map.
+    """One rate and seed of the map.
 
     `numbers` holds every metric by name, None where there is nothing to measure; `missing` says of a part that failed
     why. A run that diverged has no numbers. `steps` is None for a checkpoint, whose training nobody saw.
@@ -51,13 +42,13 @@ class MapTrial(Value):
     status: Status
     steps: int | None
     train_loss: float | None
-    numbers: dict[str, float | None]
+    numbers: Numbers
     moments: list[Moment]
     missing: dict[str, str]
 
 
 class FlowResult(Value):
-    """Hold the critical rate from the initial weights of one seed; an upper bound unless the loss was reached."""
+    """The critical rate from the initial weights of one seed; an upper bound unless the loss was reached."""
 
     seed: int
     rate: float
@@ -67,8 +58,8 @@ class FlowResult(Value):
     loss: float
 
 
-class SecondPhaseResult(Value):
-    """Hold what a second phase made of one rate; accuracies, barrier and agreement are fractions.
+class SecondPhase(Value):
+    """What a second phase made of one rate; accuracies, barrier and agreement are fractions.
 
     `small` and `large` are unbiased accuracies after fine-tuning at the smallest and largest rate for it, `averaged`
     that of the averaged weights; None where that phase diverged. `regime` is that of the first phase.
@@ -90,7 +81,7 @@ class SecondPhaseResult(Value):
 
 
 class Threshold(Value):
-    """Hold a place on the axis: between `low` and `high`; None is an open end, and both None a place unknown.
+    """A place on the axis: between `low` and `high`; None is an open end, and both None a place unknown.
 
     `steps` is the budget of one training on which it depends; None where it depends on none.
     """
@@ -103,7 +94,7 @@ class Threshold(Value):
 
 
 class RateMapInfo(Value):
-    """Hold the whole map: what was run, what was measured, and what follows.
+    """The whole map: what was run, what was measured, and what follows.
 
     `rates` is the grid and the rates that narrowed a threshold down, each tried with every seed. Accuracies come from
     `report_split`. `recipe` holds the settings that all trials share; its rate says nothing. `second_rates` are the
@@ -123,7 +114,7 @@ class RateMapInfo(Value):
     report_split: Literal["test", "validation"]
     trials: list[MapTrial]
     flows: list[FlowResult]
-    second_phase: list[SecondPhaseResult]
+    second_phase: list[SecondPhase]
     second_rates: tuple[float, float] | None
     thresholds: list[Threshold]
     band: list[float]
@@ -133,7 +124,7 @@ class RateMapInfo(Value):
 
 @dataclass(frozen=True)
 class RateMap(Record[RateMapInfo]):
-    """Hold a learning-rate map; `trials/<name>/` keeps the curve of each run, no weights."""
+    """A learning-rate map; `trials/<name>/` keeps the curve of each run, no weights."""
 
     kind: ClassVar[str] = "rate-map"
     Info: ClassVar[type[Any]] = RateMapInfo

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from bigstep.errors import ConfigError
 from bigstep.records.sealed import WORK
-from bigstep.records.trained import LOG, Measurement, Trial, read_log
+from bigstep.records.trained import LOG, Moment, Trial, read_log
 
 TRIALS = "trials"
 
@@ -26,13 +26,13 @@ class Course:
     """One trial so far; `trial` is None until it has ended."""
 
     name: str
-    measurements: list[Measurement]
+    moments: list[Moment]
     trial: Trial | None
 
     @property
     def alarms(self) -> list[str]:
         """Return the sentences of all alarms so far."""
-        return [says for measurement in self.measurements for says in measurement.alarms.values()]
+        return [says for moment in self.moments for says in moment.alarms.values()]
 
 
 @final

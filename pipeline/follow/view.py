@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bigstep.records.trained import Measurement
+from bigstep.records.trained import Moment
 from bigstep.terminal import Terminal
 from pipeline.follow.place import Course
 
@@ -29,7 +29,7 @@ SHORT = {
     "stuck": "stuck",
 }
 ALARMS = 4  # newest alarms below a table that is drawn again
-NO_LOG = "No measurement so far; a run is watched if asked to, for example with --set train.watch_steps=300"
+NO_LOG = "No measurement so far; a run is observed if asked to, for example with --set train.observe_steps=300"
 
 
 class View(Protocol):
@@ -51,8 +51,9 @@ class JsonLines:
 
     def show(self, courses: Sequence[Course]) -> None:
         """Print what is new."""
-        for course, measurement in self._news.of(courses):
-            typer.echo(json.dumps({"trial": course.name, **measurement.model_dump(mode="json")}))
+        for course, m in self._news.of(courses):
+            found = {"trial": course.name, "step": m.step, "epoch": m.epoch, **m.numbers, "alarms": m.alarms}
+            typer.echo(json.dumps(found))
 
     end = show
 
@@ -64,10 +65,10 @@ class News:
     def __init__(self) -> None:
         self._shown: dict[str, int] = {}
 
-    def of(self, courses: Sequence[Course]) -> list[tuple[Course, Measurement]]:
-        """Return the measurements beyond the last step shown; a resumed run repeats earlier ones unchanged."""
-        found = [(c, m) for c in courses for m in c.measurements if m.step > self._shown.get(c.name, -1)]
-        self._shown |= {course.name: measurement.step for course, measurement in found}
+    def of(self, courses: Sequence[Course]) -> list[tuple[Course, Moment]]:
+        """Return the moments beyond the last step shown; a resumed run repeats earlier ones unchanged."""
+        found = [(c, m) for c in courses for m in c.moments if m.step > self._shown.get(c.name, -1)]
+        self._shown |= {course.name: moment.step for course, moment in found}
         return found
 
 
@@ -81,9 +82,11 @@ class Lines:
     def show(self, courses: Sequence[Course]) -> None:
         """Print what is new."""
         for course, m in self._news.of(courses):
-            numbers = f"train {number(m.train_loss)}, validation {number(m.validation_loss)}"
-            numbers += f", follow the bias {percent(m.bias_following)}, S*eta/2 {number(m.stability)}"
-            self._print(f"{course.name} step {m.step}, epoch {m.epoch}: {numbers}, norm {number(m.l2)}")
+            found = m.numbers
+            told = f"train {number(found.get('train_loss'))}, validation {number(found.get('validation_loss'))}"
+            told += f", follow the bias {percent(found.get('bias_following'))}"
+            told += f", S*eta/2 {number(found.get('stability'))}, norm {number(found.get('l2'))}"
+            self._print(f"{course.name} step {m.step}, epoch {m.epoch}: {told}")
             for says in m.alarms.values():
                 self._print(f"! {course.name}, {says}")
 
@@ -119,7 +122,7 @@ class Screen:
     def show(self, courses: Sequence[Course]) -> None:
         """Draw the present state: running trials first, then those with alarms."""
         order = sorted(courses, key=lambda c: (c.trial is not None, not c.alarms, c.name))
-        alarms = sorted((m.step, c.name, says) for c in courses for m in c.measurements for says in m.alarms.values())
+        alarms = sorted((m.step, c.name, says) for c in courses for m in c.moments for says in m.alarms.values())
         below = [Text(f"! {name}, {says}", "yellow") for _, name, says in alarms[-ALARMS:]]
         below += [Text(note) for note in notes(courses)]
         taken = 4 + sum(len(self._terminal.render_lines(text)) for text in below)
@@ -147,7 +150,7 @@ def notes(courses: Sequence[Course]) -> list[str]:
     """Return what a reader of the table should know."""
     if not courses:
         return ["Nothing has been trained here yet."]
-    return [] if any(course.measurements for course in courses) else [NO_LOG]
+    return [] if any(course.moments for course in courses) else [NO_LOG]
 
 
 def trend(values: Sequence[float | None], bars: str = BARS, width: int = TREND) -> str:
@@ -182,23 +185,25 @@ def percent(value: float | None) -> str:
 
 def _row(course: Course, bars: str) -> list[str]:
     state = (SHORT[course.trial.status] if course.trial else "runs") + ("!" if course.alarms else "")
-    measured = course.measurements
-    if not measured:
+    moments = course.moments
+    if not moments:
         loss = course.trial.train_loss if course.trial else None
         return [course.name, state, str(course.trial.steps) if course.trial else "-", number(loss), *[""] * 6]
-    last = measured[-1]
-    sharp = next((m.stability for m in reversed(measured) if m.stability is not None), None)
+    last = moments[-1].numbers
+    sharp = [value for m in moments if (value := m.numbers.get("stability")) is not None]
+
+    def drawn(name: str) -> list[str]:
+        return [number(last.get(name)), trend([m.numbers.get(name) for m in moments], bars)]
+
     return [
         course.name,
         state,
-        str(course.trial.steps if course.trial else last.step),
-        number(last.train_loss),
-        trend([m.train_loss for m in measured], bars),
-        number(last.validation_loss),
-        trend([m.validation_loss for m in measured], bars),
-        percent(last.bias_following),
-        number(sharp),
-        number(last.l2),
+        str(course.trial.steps if course.trial else moments[-1].step),
+        *drawn("train_loss"),
+        *drawn("validation_loss"),
+        percent(last.get("bias_following")),
+        number(sharp[-1] if sharp else None),
+        number(last.get("l2")),
     ]
 
 

@@ -11,12 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.records.architecture import Architecture
 from bigstep.records.exported import Contract
 from bigstep.records.images import Images
 from bigstep.records.trained import Trained
-from train import stage, workers
+from train import stage
 
 CONFIG = TrainConfig(
     widths=(160, 80), min_rate=0.1, max_rate=0.2, num_rates=2, num_seeds=1, stop_loss=0.1, max_steps=240
@@ -71,5 +72,5 @@ def contract(rows: Images) -> Contract:
 @pytest.fixture(scope="session")
 def trained(rows: Images, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})  # in this process
+        patch.setattr(pool.os, "sched_getaffinity", lambda _: {0})  # in this process
         return stage.run(CONFIG, rows, device="cpu", out=tmp_path_factory.mktemp("trained"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.prune import prune, scaled_widths
-from train.networks.build import build, hidden_layers, load_weights, save_weights
+from train.networks.build import build, load_weights, save_weights
 
 
 def num_parameters(model) -> int:
@@ -50,7 +50,7 @@ def test_removing_nothing_changes_nothing(family, request):
 def test_units_of_zero_weight_go_first_and_are_not_missed(family, request):
     architecture = request.getfixturevalue(family)
     model = build(architecture, seed=2)
-    layers = [*hidden_layers(model, architecture).values(), model.head]
+    layers = [*map(model.get_submodule, architecture.widths), model.head]
     dead = [1, 3]
     with torch.no_grad():
         for layer, reader in pairwise(layers):

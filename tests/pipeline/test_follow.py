@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bigstep.config_file import PRESETS, to_toml
 from bigstep.errors import ConfigError
-from bigstep.records.trained import Measurement, Recipe, Trial
+from bigstep.records.trained import Moment, Recipe, Trial
 from bigstep.terminal import Terminal
 from pipeline.follow import place
 from pipeline.follow.place import held
@@ -26,10 +26,10 @@ from pipeline.store import Store
 ALARM = "step 126: the L2 norm of the weights grew from 10 at step 0 to 23.4; try a rate below 0.25"
 
 
-def measurement(epoch, **changes):
+def measurement(epoch, alarms=None, **changes):
     values = {"train_loss": 2.3 / 2**epoch, "biased_loss": 1.0, "validation_loss": 2.5, "bias_following": 0.76}
     values |= {"gradient": 0.5, "l1": 5000.0, "l2": 17.06, "spread": 1.0, "dead": 0.05} | changes
-    return Measurement(step=63 * epoch, epoch=epoch, **values)
+    return Moment(step=63 * epoch, epoch=epoch, numbers=values, alarms=alarms or {})
 
 
 def write_log(folder, *measurements, torn=""):
@@ -133,7 +133,7 @@ def test_before_training_begins_and_without_logs_it_says_so(bigstep, run):
     shutil.rmtree(run / "partial")
     assert "Nothing has been trained here yet" in bigstep("follow", run).out
     write_trial(run / "partial/train-1/trials/sgd-0.1-s0")
-    assert "--set train.watch_steps=" in bigstep("follow", run).out
+    assert "--set train.observe_steps=" in bigstep("follow", run).out
 
 
 def test_the_training_that_was_last_at_work_is_shown(run):
@@ -267,4 +267,4 @@ def test_a_trend_without_unicode_is_drawn_in_ascii():
 
 
 def test_watching_is_a_setting_of_every_configuration():
-    assert "watch_steps = 0" in to_toml(PRESETS["digits"]())
+    assert "observe_steps = 0" in to_toml(PRESETS["digits"]())

@@ -21,7 +21,8 @@ def make_trial() -> Callable[..., Trial]:
             numbers = {}
         recipe = Recipe(optimizer="sgd", rate=rate)
         name = f"sgd-{rate:g}-s{seed}"
-        return Trial(name=name, recipe=recipe, seed=seed, status=status, steps=9, train_loss=None, **(numbers | values))
+        about = {"name": name, "recipe": recipe, "seed": seed, "status": status, "steps": 9, "train_loss": None}
+        return Trial(**about, numbers=numbers | values)
 
     return make
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigstep.records.trained import Measurement
-from train.alarms import Course, Limits, check
+from bigstep.records.trained import Moment
+from train.alarms import Course, check
 
 COURSE = Course(rate=0.4, max_steps=1000, chance_loss=math.log(10))
 CALM = {
@@ -25,7 +25,7 @@ CALM = {
 
 def history(*changes, every_steps=50):
     """Return measurements every 50 steps, one an epoch, each calm but for what is changed."""
-    return [Measurement(step=k * every_steps, epoch=k, **(CALM | change)) for k, change in enumerate(changes)]
+    return [Moment(step=k * every_steps, epoch=k, numbers=CALM | change) for k, change in enumerate(changes)]
 
 
 def stabilities(*values):
@@ -84,11 +84,6 @@ def test_an_alarm_is_raised_once():
     first = check(seen[:2], COURSE)
     seen[1] = seen[1].model_copy(update={"alarms": first})
     assert list(first) == ["dead"] and check(seen, COURSE) == {}
-
-
-def test_limits_can_be_set():
-    assert check(history({"dead": 0.3}), COURSE, Limits(dead=0.2)).keys() == {"dead"}
-    assert check(stabilities(1.2, 1.3, 1.6), COURSE, Limits(stability_times=4)) == {}
 
 
 def test_collapse_is_measured_against_the_labels_that_there_are():

@@ -7,7 +7,6 @@ import pytest
 
 from bigstep.config import TrainConfig
 from bigstep.errors import TrainError
-from bigstep.records.trained import Signals
 from train import choose
 
 RULE = "{score:.3f}, of {conflicting:.3f} and {prunability:.3f}"
@@ -16,7 +15,7 @@ RULE = "{score:.3f}, of {conflicting:.3f} and {prunability:.3f}"
 def chosen(trials, weight=0.5):
     score = choose.by_groups(weight)
     rates = sorted({t.recipe.rate for t in trials})
-    return choose.choose(choose.rate_map(trials, score), trials, score, RULE, rates)
+    return choose.choose(choose.rate_points(trials, score), trials, score, RULE, rates)
 
 
 def test_the_grid_is_logarithmic_and_holds_both_ends():
@@ -39,9 +38,10 @@ def test_the_map_averages_over_seeds(make_trial):
         make_trial(0.1, 0, conflicting=0.2, prunability=0.4),
         make_trial(0.1, 1, conflicting=0.4, prunability=0.4),
     ]
-    low, high = choose.rate_map(trials, choose.by_groups(0.75))
+    low, high = choose.rate_points(trials, choose.by_groups(0.75))
     assert (low.rate, high.rate) == (0.1, 0.2) and high.statuses == ["fitted", "fitted"]
-    assert (high.unbiased, high.aligned, high.conflicting, high.prunability) == pytest.approx((0.6, 0.9, 0.7, 0.8))
+    means = {"unbiased": 0.6, "aligned": 0.9, "conflicting": 0.7, "prunability": 0.8}
+    assert {name: high.numbers[name] for name in means} == pytest.approx(means)
     assert high.score == pytest.approx(0.75 * 0.7 + 0.25 * 0.8)
     assert low.score == pytest.approx(0.75 * 0.3 + 0.25 * 0.4)
 
@@ -81,8 +81,8 @@ def test_one_seed_that_did_not_fit_excludes_its_rate(make_trial, status):
         make_trial(0.05, 0, conflicting=0.1),
         make_trial(0.05, 1, conflicting=0.1),
     ]
-    points = choose.rate_map(trials, choose.by_groups(0.5))
-    assert points[2].score is None and points[2].conflicting is None and points[2].statuses == ["fitted", status]
+    points = choose.rate_points(trials, choose.by_groups(0.5))
+    assert points[2].score is None and not points[2].numbers and points[2].statuses == ["fitted", status]
     choice = chosen(trials)
     assert choice.trial == "sgd-0.1-s0" and not choice.at_edge
     assert "of 2 rates that fitted with 2 seeds each" in choice.why
@@ -100,7 +100,7 @@ def test_a_choice_at_the_edge_of_the_grid_is_marked(make_trial, best, at_edge):
 def test_the_edge_is_that_of_the_grid_not_of_what_was_tried(make_trial):
     trials = [make_trial(rate, conflicting=rate) for rate in (0.1, 0.2)]
     score = choose.by_groups(0.5)
-    choice = choose.choose(choose.rate_map(trials, score), trials, score, RULE, [0.05, 0.1, 0.2, 0.4])
+    choice = choose.choose(choose.rate_points(trials, score), trials, score, RULE, [0.05, 0.1, 0.2, 0.4])
     assert choice.trial == "sgd-0.2-s0" and not choice.at_edge
 
 
@@ -165,15 +165,20 @@ def test_a_rate_with_fewer_seeds_is_no_finalist(make_trial):
 
 
 def signalled(make_trial, rate, seed=0, **values):
-    usual = {"prunability": 0.5, "sparsity": 0.5, "separation": 0.5, "concentration": 0.5}
-    return make_trial(rate, seed, signals=Signals(**usual | values), conflicting=None, unbiased=None, aligned=None)
+    usual = dict.fromkeys(("prunability", "train_sparsity", "train_separation", "train_loss_gini"), 0.5)
+    return make_trial(rate, seed, **usual | values, conflicting=None, unbiased=None, aligned=None)
 
 
 def test_without_bias_labels_signals_decide_by_the_formula(make_trial):
-    trials = [signalled(make_trial, 0.1, concentration=0.9, separation=0.3, prunability=0.8, sparsity=0.4)]
+    trials = [
+        signalled(make_trial, 0.1, train_loss_gini=0.9, train_separation=0.3, prunability=0.8, train_sparsity=0.4)
+    ]
     score = choose.label_free(0.8, lambda _: pytest.fail("one seed agrees with nobody"))
     assert score(trials) == pytest.approx(0.8 * 0.6 + 0.2 * 0.6)
-    pair = [*trials, signalled(make_trial, 0.1, 1, concentration=0.7, separation=0.5, prunability=0.6, sparsity=0.2)]
+    pair = [
+        *trials,
+        signalled(make_trial, 0.1, 1, train_loss_gini=0.7, train_separation=0.5, prunability=0.6, train_sparsity=0.2),
+    ]
     logits = {"sgd-0.1-s0": np.eye(3)[[0, 1, 2, 2]], "sgd-0.1-s1": np.eye(3)[[0, 1, 1, 1]]}  # half of them agree
     expected = 0.8 * (0.8 + 0.4 + 0.5) / 3 + 0.2 * (0.7 + 0.3) / 2
     assert choose.label_free(0.8, logits.__getitem__)(pair) == pytest.approx(expected)
@@ -181,9 +186,12 @@ def test_without_bias_labels_signals_decide_by_the_formula(make_trial):
 
 @pytest.mark.parametrize(("weight", "rate"), [(0.8, 0.2), (0.2, 0.1)])
 def test_the_weight_decides_without_bias_labels_too(make_trial, weight, rate):
-    trials = [signalled(make_trial, 0.1, prunability=0.9, sparsity=0.8), signalled(make_trial, 0.2, separation=0.9)]
+    trials = [
+        signalled(make_trial, 0.1, prunability=0.9, train_sparsity=0.8),
+        signalled(make_trial, 0.2, train_separation=0.9),
+    ]
     score = choose.label_free(weight, {}.__getitem__)
-    choice = choose.choose(choose.rate_map(trials, score), trials, score, "{score:.3f}", [0.1, 0.2])
+    choice = choose.choose(choose.rate_points(trials, score), trials, score, "{score:.3f}", [0.1, 0.2])
     assert choice.trial == f"sgd-{rate:g}-s0"
 
 

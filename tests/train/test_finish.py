@@ -7,7 +7,7 @@ from torch import nn
 
 from bigstep.config import TrainConfig
 from bigstep.records.trained import Recipe
-from train import stage, step, trial
+from train import prepare, step, trial
 from train.finish import Finish
 from train.networks.build import build, load_weights
 from train.networks.predict import mean_loss
@@ -17,18 +17,18 @@ SLOW = Recipe(optimizer="sgd", rate=0.002)
 
 
 @pytest.fixture
-def bench(rows, tmp_path):
+def setup(rows, tmp_path):
     def make(name="out", **values):
-        return stage.make_bench(
+        return prepare.make_setup(
             TrainConfig(**{"widths": (8,), "max_steps": 48, **values}), rows, "cpu", tmp_path / name
         )
 
     return make
 
 
-def weights(bench, name):
-    path = bench.out / "trials" / name / "weights.safetensors"
-    return nn.utils.parameters_to_vector(load_weights(bench.architecture, path).parameters()).detach()
+def weights(setup, name):
+    path = setup.out / "trials" / name / "weights.safetensors"
+    return nn.utils.parameters_to_vector(load_weights(setup.architecture, path).parameters()).detach()
 
 
 def test_without_a_finish_all_steps_are_made_at_the_rate():
@@ -38,8 +38,8 @@ def test_without_a_finish_all_steps_are_made_at_the_rate():
 
 
 @pytest.mark.parametrize("kind", ["fine-tune", "average"])
-def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
-    place = bench(finish=kind, **({"finish_rate": 0.0005} if kind == "fine-tune" else {}))
+def test_the_last_quarter_is_the_second_phase(setup, rows, kind):
+    place = setup(finish=kind, **({"finish_rate": 0.0005} if kind == "fine-tune" else {}))
     found = trial.run_trial(place, Job("t", SLOW, 3, 48))
     x_NCHW, y_N = place.tensors("train")
     plan = step.Plan(SLOW, 16, 1e-9, 36, 3)
@@ -58,24 +58,24 @@ def test_the_last_quarter_is_the_second_phase(bench, rows, kind):
     assert found.train_loss == pytest.approx(mean_loss(model, x_NCHW, y_N), abs=1e-6)
 
 
-def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(bench):
+def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(setup):
     job = Job("t", Recipe(optimizer="sgd", rate=0.1), 0, 600)
-    plain, finished = bench("a", stop_loss=0.2), bench("b", stop_loss=0.2, finish="fine-tune", max_steps=600)
+    plain, finished = setup("a", stop_loss=0.2), setup("b", stop_loss=0.2, finish="fine-tune", max_steps=600)
     assert trial.run_trial(plain, job) == trial.run_trial(finished, job)
     assert torch.equal(weights(plain, "t"), weights(finished, "t"))
 
 
-def test_a_run_that_fits_in_its_second_phase_stops_there(bench):
+def test_a_run_that_fits_in_its_second_phase_stops_there(setup):
     recipe, finish = Recipe(optimizer="sgd", rate=0.4), {"finish": "fine-tune", "finish_rate": 0.1, "max_steps": 40}
-    first = trial.run_trial(bench("a", stop_loss=1e-9), Job("t", recipe, 0, 30)).train_loss
-    last = trial.run_trial(bench("b", stop_loss=1e-9, **finish), Job("t", recipe, 0, 40)).train_loss
+    first = trial.run_trial(setup("a", stop_loss=1e-9), Job("t", recipe, 0, 30)).train_loss
+    last = trial.run_trial(setup("b", stop_loss=1e-9, **finish), Job("t", recipe, 0, 40)).train_loss
     assert last < first
-    found = trial.run_trial(bench("c", stop_loss=(first + last) / 2, **finish), Job("t", recipe, 0, 40))
+    found = trial.run_trial(setup("c", stop_loss=(first + last) / 2, **finish), Job("t", recipe, 0, 40))
     assert found.status == "fitted" and 30 < found.steps <= 40
 
 
-def test_the_rate_never_rises_in_the_second_phase(bench):
-    place = bench(finish="fine-tune", finish_rate=0.1)
+def test_the_rate_never_rises_in_the_second_phase(setup):
+    place = setup(finish="fine-tune", finish_rate=0.1)
     run = step.start(build(place.architecture, 0), SLOW)
     second = place.finish.begin(run, step.Plan(SLOW, 16, 1e-9, 36, 0), 48)
     assert second.plan.recipe.rate == second.run.optimizer.param_groups[0]["lr"] == SLOW.rate
@@ -86,11 +86,11 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("kind", ["fine-tune", "average"])
-def test_a_run_killed_in_its_second_phase_ends_at_the_same_bits(bench, kind):
+def test_a_run_killed_in_its_second_phase_ends_at_the_same_bits(setup, kind):
     job = Job("t", SLOW, 0, 48)
-    undisturbed = bench("a", finish=kind)
+    undisturbed = setup("a", finish=kind)
     trial.run_trial(undisturbed, job)
-    place = bench("b", finish=kind)
+    place = setup("b", finish=kind)
     making = trial.make_trial(place, job)
     first = next(making)
     step.fit(first.run, first.x, first.y, first.plan, first.after_epoch)

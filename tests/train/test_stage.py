@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.records.trained import Recipe, Trained, Trial
-from train import stage, step, trial, workers
+from train import prepare, stage, step, trial
 from train.measure import prunability
-from train.measure.activations import last_hidden
+from train.measure.activations import outputs
 from train.measure.label_free import loss_gini
 from train.measure.loss_share import sample_losses
 from train.networks.build import load_weights, normalise
 from train.networks.predict import predict
-from train.setup import Bench, Job
+from train.setup import Job, Setup
 
 CONFIG = TrainConfig(
     widths=(8,),
@@ -40,7 +41,7 @@ def cores(monkeypatch):
     """Return a function that sets how many cores the stage believes in; one at first."""
 
     def set_cores(n: int) -> None:
-        monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(n)))
+        monkeypatch.setattr(pool.os, "sched_getaffinity", lambda _: set(range(n)))
 
     set_cores(1)
     return set_cores
@@ -49,7 +50,7 @@ def cores(monkeypatch):
 @pytest.fixture(scope="module")
 def trained(rows, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
+        patch.setattr(pool.os, "sched_getaffinity", lambda _: {0})
         return stage.run(CONFIG, rows, device="cpu", out=tmp_path_factory.mktemp("trained"))
 
 
@@ -62,7 +63,7 @@ def test_every_rate_seed_and_baseline_has_a_trial(trained):
     recipes = ["adam-0.001", "sgd-0.01", "sgd-0.05-m0.9", "sgd-0.1", "sgd-10", "sgd-1000"]
     expected = [f"{r}-s{seed}" for r in recipes for seed in (0, 1)]
     assert [n for n in names if not n.endswith("-long")] == sorted(expected)
-    assert [p.rate for p in trained.info.map] == [0.1, 10.0, 1000.0]
+    assert [p.rate for p in trained.info.points] == [0.1, 10.0, 1000.0]
     assert [b.name for b in trained.info.baselines] == [
         "biased-validation",
         "sgd-0.01",
@@ -72,7 +73,7 @@ def test_every_rate_seed_and_baseline_has_a_trial(trained):
 
 
 def test_the_only_usable_rate_is_chosen(trained):
-    assert set(trained.info.map[1].statuses) > {"fitted"} and trained.info.map[1].score is None
+    assert set(trained.info.points[1].statuses) > {"fitted"} and trained.info.points[1].score is None
     assert trained.info.chosen.startswith("sgd-0.1-s") and trained.info.at_edge
     assert trained.info.trial(trained.info.chosen).status == "fitted"
     assert "At 10 not every seed fits" in trained.info.why
@@ -100,15 +101,16 @@ def test_a_trial_reports_what_its_files_say(trained, rows):
     ]
     biased = rows.split("validation_biased")
     correct = np.load(folder / "validation_biased.final.npy").argmax(axis=1) == biased.labels
-    assert found.biased_accuracy == pytest.approx(correct.mean())
+    assert found.numbers["biased_accuracy"] == pytest.approx(correct.mean())
     curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_unbiased_accuracy"]
-    assert found.prunability == pytest.approx(prunability.area(curve)) and curve[0][1] == found.unbiased
+    assert found.numbers["prunability"] == pytest.approx(prunability.area(curve))
+    assert curve[0][1] == found.numbers["unbiased"]
     model = load_weights(trained.info.architecture, trained.weights(found.name))
     validation = rows.split("validation")
     logits = predict(model, normalise(validation.images, trained.info.architecture))
     correct = logits.argmax(dim=1).numpy() == validation.labels
-    assert found.conflicting == pytest.approx(correct[~validation.aligned].mean())
-    assert found.aligned == pytest.approx(correct[validation.aligned].mean())
+    assert found.numbers["conflicting"] == pytest.approx(correct[~validation.aligned].mean())
+    assert found.numbers["aligned"] == pytest.approx(correct[validation.aligned].mean())
     steps = [s for s, _ in json.loads((folder / "curve.json").read_bytes())["steps_and_loss"]]
     assert steps == list(range(6, found.steps + 1, 6))
 
@@ -123,7 +125,7 @@ def blind(rows, tmp_path_factory):
     left = replace(rows, folder=folder)
     config = CONFIG.model_copy(update={"bias_labels": False, "baselines": False})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
+        patch.setattr(pool.os, "sched_getaffinity", lambda _: {0})
         with pytest.raises(FileNotFoundError):
             left.split("validation")
         seeing, unseeing = (
@@ -136,7 +138,7 @@ def test_without_bias_labels_no_unbiased_split_is_opened(blind):
     seeing, unseeing = blind
     assert seeing.digest == unseeing.digest and unseeing.info.rule == "label-free"
     chosen = unseeing.info.trial(unseeing.info.chosen)
-    assert chosen.signals and chosen.conflicting is None and chosen.unbiased is None
+    assert chosen.numbers["train_loss_gini"] and not {"conflicting", "unbiased"} & chosen.numbers.keys()
     assert "signals that need no bias label" in unseeing.info.why and not unseeing.info.baselines
 
 
@@ -145,21 +147,21 @@ def test_signals_are_what_the_files_say(blind, rows):
     found = trained.info.trial(trained.info.chosen)
     folder, split = trained.folder / "trials" / found.name, rows.split("train")
     losses = sample_losses(np.load(folder / "train.early.npy"), split.labels)
-    assert found.signals.concentration == pytest.approx(loss_gini(losses))
+    assert found.numbers["train_loss_gini"] == pytest.approx(loss_gini(losses))
     curve = json.loads((folder / "prunability.json").read_bytes())["fraction_and_training_accuracy"]
-    assert found.signals.prunability == found.prunability == pytest.approx(prunability.area(curve))
+    assert found.numbers["prunability"] == pytest.approx(prunability.area(curve))
     model = load_weights(trained.info.architecture, trained.weights(found.name))
-    z_ND = last_hidden(model, normalise(split.images, trained.info.architecture))
-    assert found.signals.sparsity == pytest.approx(float((z_ND == 0).float().mean()))
+    z_ND = outputs(model, normalise(split.images, trained.info.architecture))[1]
+    assert found.numbers["train_sparsity"] == pytest.approx(float((z_ND == 0).float().mean()))
 
 
 def test_a_short_trial_goes_on_to_the_bits_of_an_undisturbed_one(rows, tmp_path, cores):
     recipe = Recipe(optimizer="sgd", rate=0.002, momentum=0.5)
     for out, lengths in (("whole", [60]), ("parts", [12, 30, 60])):
-        bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / out)
-        found = [trial.run_trial(bench, Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
+        setup = prepare.make_setup(CONFIG, rows, "cpu", tmp_path / out)
+        found = [trial.run_trial(setup, Job("t", recipe, 0, n, final=n == 60)) for n in lengths]
         assert [t.steps for t in found] == lengths and found[-1].status == "unfitted"
-        assert all(t.status == "stopped" and not t.stored and t.conflicting is None for t in found[:-1])
+        assert all(t.status == "stopped" and not t.stored and not t.numbers for t in found[:-1])
     whole, parts = (tmp_path / out / "trials" / "t" for out in ("whole", "parts"))
     assert {p.name: p.read_bytes() for p in whole.iterdir()} == {p.name: p.read_bytes() for p in parts.iterdir()}
 
@@ -172,16 +174,16 @@ def cut(*_, **__):
     raise Cut
 
 
-@pytest.mark.parametrize("watch_steps", [0, 20])
+@pytest.mark.parametrize("observe_steps", [0, 20])
 @pytest.mark.parametrize("lengths", [[6, 60], [12, 60], [60]], ids=["an epoch", "two epochs", "at once"])
 @pytest.mark.parametrize("place", ["flush", "rename"])
 def test_a_trial_killed_while_it_is_published_ends_with_the_same_files(
-    rows, tmp_path, cores, monkeypatch, lengths, place, watch_steps
+    rows, tmp_path, cores, monkeypatch, lengths, place, observe_steps
 ):
     recipe = Recipe(optimizer="sgd", rate=0.002)
-    config = CONFIG.model_copy(update={"watch_steps": watch_steps})
+    config = CONFIG.model_copy(update={"observe_steps": observe_steps})
     jobs = [Job("t", recipe, 0, n, final=n == 60) for n in lengths]
-    whole, killed = (stage.make_bench(config, rows, "cpu", tmp_path / name) for name in ("whole", "killed"))
+    whole, killed = (prepare.make_setup(config, rows, "cpu", tmp_path / name) for name in ("whole", "killed"))
     for job in jobs:
         expected = trial.run_trial(whole, job)
     for job in jobs:
@@ -195,8 +197,8 @@ def test_a_trial_killed_while_it_is_published_ends_with_the_same_files(
         assert trial.run_trial(killed, job).steps == job.max_steps
     assert trial.run_trial(killed, jobs[-1]) == expected
 
-    def files(bench):
-        folder = bench.out / "trials" / "t"
+    def files(setup):
+        folder = setup.out / "trials" / "t"
         paths = [p for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts]
         return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
@@ -207,17 +209,17 @@ def test_without_a_conflicting_image_in_validation_the_rate_is_chosen_without_bi
     for path in rows.folder.iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     np.save(tmp_path / "validation.bias.npy", np.array(rows.split("validation").labels)[:, None])
-    bench = stage.make_bench(CONFIG, replace(rows, folder=tmp_path), "cpu", tmp_path / "out")
-    assert not bench.bias_labels and "no conflicting image" in caplog.text
-    assert stage.make_bench(CONFIG, rows, "cpu", tmp_path / "out").bias_labels
+    setup = prepare.make_setup(CONFIG, replace(rows, folder=tmp_path), "cpu", tmp_path / "out")
+    assert not setup.bias_labels and "no conflicting image" in caplog.text
+    assert prepare.make_setup(CONFIG, rows, "cpu", tmp_path / "out").bias_labels
 
 
 def test_a_short_trial_whose_checkpoint_is_lost_starts_again(rows, tmp_path, cores):
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path)
+    setup = prepare.make_setup(CONFIG, rows, "cpu", tmp_path)
     recipe = Recipe(optimizer="sgd", rate=0.002)
-    trial.run_trial(bench, Job("t", recipe, 0, 12, final=False))
+    trial.run_trial(setup, Job("t", recipe, 0, 12, final=False))
     (tmp_path / "trials" / "t" / "checkpoint.safetensors").write_bytes(b"cut")
-    assert trial.run_trial(bench, Job("t", recipe, 0, 60)).steps == 60
+    assert trial.run_trial(setup, Job("t", recipe, 0, 60)).steps == 60
 
 
 def test_early_outputs_are_kept_of_runs_that_last_so_long(trained):
@@ -230,7 +232,7 @@ def test_a_diverged_trial_keeps_no_weights_and_no_numbers(trained):
     diverged = [t for t in trained.info.trials if t.status == "diverged"]
     assert diverged
     for found in diverged:
-        assert found.conflicting is None and found.train_loss is None and not found.stored
+        assert found.numbers == {} and found.train_loss is None and not found.stored
         assert not trained.weights(found.name).exists()
 
 
@@ -242,7 +244,7 @@ def test_the_architecture_describes_the_training_pixels(trained, rows):
 
 
 def test_a_convolutional_network_is_described_by_channels(rows):
-    architecture = stage.architecture_of(CONFIG.model_copy(update={"network": "cnn", "widths": (4, 8)}), rows)
+    architecture = prepare.architecture_of(CONFIG.model_copy(update={"network": "cnn", "widths": (4, 8)}), rows)
     assert architecture.family == "cnn" and architecture.widths == {"conv1": 4, "conv2": 8}
 
 
@@ -310,7 +312,7 @@ def test_a_search_whose_rounds_are_damaged_starts_again_and_ends_in_the_same_dig
 def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_path, cores, monkeypatch):
     shutil.copytree(trained.folder / "trials", tmp_path / "trials")
     jobs = [t for t in trained.info.trials if t.stored]
-    bench = Bench(rows, trained.info.architecture, 16, 0.15, "cpu", tmp_path)
+    setup = Setup(rows, trained.info.architecture, 16, 0.15, "cpu", tmp_path)
     needed = {trained.info.chosen} | {b.trial for b in trained.info.baselines}
     spare = sorted({t.name for t in jobs} - needed)
     assert len(needed) >= 4 and len(spare) >= 2
@@ -318,12 +320,12 @@ def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_
     budget = (len(needed) + 1.5) * size / 1_000_000  # room for one that nobody needs
     for _ in range(2):  # a second time, as after a crash before the record is sealed
         found = [Trial.model_validate_json(p.read_bytes()) for p in sorted(tmp_path.glob("trials/*/trial.json"))]
-        kept = stage._keep(bench, found, trained.info.chosen, trained.info.baselines, budget)
+        kept = stage._keep(setup, found, trained.info.chosen, trained.info.baselines, budget)
         assert {t.name for t in kept if t.stored} == needed | {spare[0]}
         assert {p.parent.name for p in tmp_path.rglob("weights.safetensors")} == needed | {spare[0]}
         read = json.loads((tmp_path / "trials" / spare[1] / "trial.json").read_bytes())
         assert read["stored"] is False and [t.name for t in kept] == sorted(t.name for t in kept)
-    none_left = stage._keep(bench, trained.info.trials, trained.info.chosen, trained.info.baselines, 0)
+    none_left = stage._keep(setup, trained.info.trials, trained.info.chosen, trained.info.baselines, 0)
     assert {t.name for t in none_left if t.stored} == needed
 
 
@@ -331,9 +333,9 @@ def test_beyond_the_byte_budget_only_the_needed_weights_stay(trained, rows, tmp_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_trial_on_the_gpu_resembles_the_one_on_the_cpu(trained, rows, tmp_path):
     found = trained.info.trial("adam-0.001-s0")
-    bench = Bench(rows, trained.info.architecture, CONFIG.batch_size, CONFIG.stop_loss, "cuda", tmp_path)
-    on_gpu = trial.run_trial(bench, Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
+    setup = Setup(rows, trained.info.architecture, CONFIG.batch_size, CONFIG.stop_loss, "cuda", tmp_path)
+    on_gpu = trial.run_trial(setup, Job(found.name, found.recipe, found.seed, CONFIG.max_steps))
     assert (on_gpu.status, on_gpu.steps) == (found.status, found.steps)
     assert on_gpu.train_loss == pytest.approx(found.train_loss, rel=0.02)
-    assert on_gpu.conflicting == pytest.approx(found.conflicting, abs=0.1)
-    assert load_weights(bench.architecture, tmp_path / "trials" / found.name / "weights.safetensors")
+    assert on_gpu.numbers["conflicting"] == pytest.approx(found.numbers["conflicting"], abs=0.1)
+    assert load_weights(setup.architecture, tmp_path / "trials" / found.name / "weights.safetensors")

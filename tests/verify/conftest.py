@@ -187,14 +187,14 @@ def make_trained(folder: Path) -> Trained:
         (0.8, 0.90, ["fitted", "unfitted"]),
         (3.2, None, ["diverged", "diverged"]),
     ]:
-        accuracy: dict[str, Any] = dict.fromkeys(["unbiased", "aligned", "conflicting", "prunability"])
+        accuracy: dict[str, float | None] = {}
         if conflicting is not None:
             accuracy = {"unbiased": conflicting + 0.01, "aligned": 0.99, "conflicting": conflicting, "prunability": 0.8}
         for seed, status in enumerate(statuses):
             recipe = Recipe(optimizer="sgd", rate=rate)
             name = f"sgd-{rate}-{seed}"
             trials.append(
-                Trial(name=name, recipe=recipe, seed=seed, status=status, steps=900, train_loss=0.004, **accuracy)
+                Trial(name=name, recipe=recipe, seed=seed, status=status, steps=900, train_loss=0.004, numbers=accuracy)
             )
         score = conflicting if set(statuses) == {"fitted"} else None
         points.append(
@@ -203,11 +203,15 @@ def make_trained(folder: Path) -> Trained:
                 trials=[t.name for t in trials[-len(statuses) :]],
                 statuses=statuses,
                 score=score,
-                **accuracy,
+                numbers=accuracy,
             )
         )
     adam = Recipe(optimizer="adam", rate=0.001)
-    trials.append(Trial(name="adam-0", recipe=adam, seed=0, status="fitted", steps=700, train_loss=0.004, unbiased=0.6))
+    trials.append(
+        Trial(
+            name="adam-0", recipe=adam, seed=0, status="fitted", steps=700, train_loss=0.004, numbers={"unbiased": 0.6}
+        )
+    )
     info = TrainedInfo(
         architecture=architecture(8),
         batch_size=32,
@@ -218,7 +222,7 @@ def make_trained(folder: Path) -> Trained:
         search=["In 750 steps up to 0.8 none diverges or collapses; 3.2 diverged."],
         spent=2.25,
         at_edge=False,
-        map=points,
+        points=points,
         trials=trials,
         baselines=[
             Baseline(name="adam", trial="adam-0", why="the default of most tutorials"),

@@ -40,22 +40,3 @@ def outputs(model: nn.Module, x_NCHW: Inputs, batch: int = 256) -> tuple[Tensor,
         for hook in hooks:
             hook.remove()
     return torch.cat(logits), torch.cat(hidden)
-
-
-def last_hidden(model: nn.Module, x_NCHW: Inputs, batch: int = 256) -> Tensor:
-    """Return the activations that feed the classifier head: the input of the linear layer that is called last.
-
-    For `mlp` and `cnn` these come out of the last ReLU, averaged over the image in a convolutional network, so they are
-    at least 0. A network with another last non-linearity gives whatever feeds its head.
-
-    Args:
-        x_NCHW: normalised float32 images on the network's device, or what hands them out (see `train.networks.feed`).
-        batch: images per pass.
-
-    Returns:
-        Shape (N, D), on the network's device. Further dimensions of the head's input are flattened.
-
-    Raises:
-        TrainError: the network has no linear layer.
-    """
-    return outputs(model, x_NCHW, batch)[1]

@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from train.measure.loss_share import Floats, loss_entropy
 
 HARD_SHARE = 0.1
-UNSURE_SHARE = 0.2
 
 
 def loss_gini(losses_N: Floats) -> float:
@@ -52,28 +50,9 @@ def hardest(losses_N: Floats, share: float = HARD_SHARE) -> NDArray[np.bool_]:
     return _smallest(-losses_N, share)
 
 
-def unsure(first_NK: NDArray[Any], second_NK: NDArray[Any], share: float = UNSURE_SHARE) -> NDArray[np.bool_]:
-    """Mark the samples on which two networks are most likely to disagree: those with the smallest margins.
-
-    The margin is the largest softmax output less the second largest, averaged over the two networks. It does not look
-    at whether they agree, so `agreement` on these samples is not decided by how they were found.
-
-    Args:
-        first_NK, second_NK: logits of the two networks on the same samples.
-        share: ceil(share * N) samples are marked; of equal margins the earlier ones.
-    """
-    return _smallest(_margins(first_NK) + _margins(second_NK), share)
-
-
 def agreement(first_NK: NDArray[Any], second_NK: NDArray[Any]) -> float:
     """Return the share of samples to which two networks give the same class: a fraction."""
     return float(np.mean(first_NK.argmax(axis=1) == second_NK.argmax(axis=1)))
-
-
-def _margins(logits_NK: NDArray[Any]) -> Floats:
-    sorted_NK = np.sort(softmax(logits_NK.astype(np.float64), axis=1), axis=1)
-    margins_N: Floats = sorted_NK[:, -1] - sorted_NK[:, -2]
-    return margins_N
 
 
 def _smallest(values_N: Floats, share: float) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Norms:
-    """Hold the l1 and l2 norms of all trainable parameters, and of those with more than one dimension (`weights_`)."""
+    """The l1 and l2 norms of all trainable parameters, and of those with more than one dimension (`weights_`)."""
 
     l1: float
     l2: float

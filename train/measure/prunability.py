@@ -43,9 +43,12 @@ def pruned_copies(model: nn.Module, fractions: Sequence[float] = FRACTIONS) -> I
         yield fraction, pruned
 
 
-def curve(model: nn.Module, accuracy: Callable[[nn.Module], float]) -> list[tuple[float, float]]:
-    """Return (pruned fraction, accuracy) over FRACTIONS."""
-    return [(fraction, accuracy(pruned)) for fraction, pruned in pruned_copies(model)]
+def curve(
+    model: nn.Module, accuracy: Callable[[nn.Module], float], unpruned: float | None = None
+) -> list[tuple[float, float]]:
+    """Return (pruned fraction, accuracy) over FRACTIONS; `unpruned` is the accuracy of the model, where it is known."""
+    known = [] if unpruned is None else [(0.0, unpruned)]
+    return known + [(f, accuracy(pruned)) for f, pruned in pruned_copies(model, FRACTIONS[len(known) :])]
 
 
 def area(points: list[tuple[float, float]]) -> float:

@@ -69,12 +69,6 @@ def is_small(model: nn.Module) -> bool:
     return sum(p.numel() for p in model.parameters()) <= SMALL_PARAMETERS
 
 
-def hidden_layers(model: nn.Module, architecture: Architecture) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Return the layers whose width `architecture.widths` names, in order."""
-    modules = dict(model.named_modules())
-    return {name: modules[name] for name in architecture.widths}
-
-
 def normalise(images_NHWC: NDArray[np.uint8] | Tensor, architecture: Architecture) -> Tensor:
     """Turn uint8 pixels into the float32 (N, C, H, W) that a network takes, on their device: (x / 255 - mean) / std."""
     pixels = images_NHWC if isinstance(images_NHWC, Tensor) else torch.from_numpy(np.array(images_NHWC))

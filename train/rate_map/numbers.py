@@ -7,62 +7,61 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigstep.errors import BigstepError
-from bigstep.groups import accuracies
-from bigstep.records.images import Images, Split
+from bigstep.records.images import Images
+from bigstep.records.numbers import Numbers, finite
 from bigstep.records.sealed import write_json
 from bigstep.records.trained import Recipe
-from train.measure import measurements, prunability, sharpness
+from train.measure import prunability, sharpness
+from train.measure.measurements import measure
+from train.measure.readout import ReadOut, answers
 from train.networks.build import load_weights, place
 from train.networks.feed import Inputs
-from train.networks.predict import mean_loss, predict
-from train.setup import Bench
+from train.networks.predict import mean_loss
+from train.setup import Setup
 
 log = logging.getLogger("bigstep.lr-map")
 FILE = "numbers.json"
 CURVATURE_IMAGES = 5000  # training images on which the Hessian is measured, as in Cohen et al. 2021
 SMALLEST_CELL = 10  # images of a label x bias cell; the accuracy of fewer is noise
 
-Numbers = dict[str, float | None]
-
 
 @dataclass(frozen=True)
 class Network:
-    """Say which weights to measure, and the recipe whose steps they took; results lie in the folder of the weights."""
+    """Weights to measure, the recipe whose steps they took, and what is known; results go to the folder."""
 
     name: str
     recipe: Recipe
     weights: Path
     folder: Path
+    known: Numbers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Hold the numbers of one network, and why a part of them is missing."""
+    """The numbers of one network, and why a part of them is missing."""
 
     name: str
     numbers: Numbers
     missing: dict[str, str]
 
 
-def measure_network(bench: Bench, network: Network) -> Measured:
+def measure_network(setup: Setup, network: Network) -> Measured:
     """Measure one network, or take what an earlier run measured of it from the disk."""
     file = network.folder / FILE
     if file.is_file():
         held = json.loads(file.read_bytes())
         return Measured(network.name, held["numbers"], held["missing"])
-    model = place(load_weights(bench.architecture, network.weights), bench.device)
-    numbers, missing = _numbers(bench, model, network.recipe)
+    model = place(load_weights(setup.architecture, network.weights), setup.device)
+    numbers, missing = _numbers(setup, model, network)
     network.folder.mkdir(parents=True, exist_ok=True)
     write_json(file.with_suffix(".tmp"), {"numbers": numbers, "missing": missing})
     file.with_suffix(".tmp").replace(file)
@@ -74,9 +73,9 @@ def report_split(images: Images) -> Literal["test", "validation"]:
     return "test" if images.info.counts.get("test") else "validation"
 
 
-def curvature_images(bench: Bench) -> tuple[Inputs, Tensor]:
+def curvature_images(setup: Setup) -> tuple[Inputs, Tensor]:
     """Return the first training images, which lie in random order, with their labels."""
-    x_NCHW, y_N = bench.tensors("train")
+    x_NCHW, y_N = setup.tensors("train")
     return x_NCHW[:CURVATURE_IMAGES], y_N[:CURVATURE_IMAGES]
 
 
@@ -90,34 +89,29 @@ def plain_rate(recipe: Recipe) -> float:
     return recipe.rate / (1 + recipe.momentum)
 
 
-def group_accuracies(model: nn.Module, bench: Bench) -> Numbers:
+def group_accuracies(model: nn.Module, setup: Setup) -> Numbers:
     """Return unbiased, aligned, conflicting and worst-group accuracy on the split for reports.
 
     The worst group is the label x bias cell of at least SMALLEST_CELL images with the lowest accuracy.
     """
-    name = report_split(bench.images)
-    split = bench.images.split(name)
-    predicted_N = predict(model, bench.tensors(name)[0]).argmax(dim=1).cpu().numpy()
-    correct_N: NDArray[np.bool_] = np.equal(predicted_N, split.labels)
-    found = accuracies(correct_N, split.labels, split.bias, split.aligned)
-    cells = _cells(correct_N, split)
-    numbers = {"unbiased": found.unbiased, "aligned": found.aligned, "conflicting": found.conflicting}
-    return {k: _known(v) for k, v in numbers.items()} | {"worst_group": min(cells) if cells else None}
+    found = answers(model, setup.sample(report_split(setup.images)))
+    return finite({**vars(found.accuracies()), "worst_group": min(_cells(found), default=None)})
 
 
-def _cells(correct_N: NDArray[np.bool_], split: Split) -> list[float]:
+def _cells(found: ReadOut) -> list[float]:
+    split = found.sample.split
     _, index_N = np.unique(np.column_stack([split.labels, split.bias]), axis=0, return_inverse=True)
-    sizes, right = np.bincount(index_N.ravel()), np.bincount(index_N.ravel(), weights=correct_N)
+    sizes, right = np.bincount(index_N.ravel()), np.bincount(index_N.ravel(), weights=found.correct)
     return [float(r / n) for r, n in zip(right, sizes, strict=True) if n >= SMALLEST_CELL]
 
 
-def _numbers(bench: Bench, model: nn.Module, recipe: Recipe) -> tuple[Numbers, dict[str, str]]:
+def _numbers(setup: Setup, model: nn.Module, network: Network) -> tuple[Numbers, dict[str, str]]:
     parts: Mapping[str, Callable[[], Numbers]] = {
-        "accuracies": lambda: group_accuracies(model, bench),
-        "prunability": lambda: _prunability(model, bench),
-        "activations, weights and errors": lambda: _measurements(model, bench),
-        "sharpness": lambda: _sharpness(model, bench, recipe),
-        "scale-free sharpness": lambda: _scale_free(model, bench),
+        "accuracies": lambda: group_accuracies(model, setup),
+        "prunability": lambda: _prunability(model, setup, network.known),
+        "activations, weights and errors": lambda: measure(model, setup.images, setup.architecture, setup.device),
+        "sharpness": lambda: _sharpness(model, setup, network.recipe),
+        "scale-free sharpness": lambda: _scale_free(model, setup),
     }
     numbers: Numbers = {}
     missing: dict[str, str] = {}
@@ -130,43 +124,29 @@ def _numbers(bench: Bench, model: nn.Module, recipe: Recipe) -> tuple[Numbers, d
         except (RuntimeError, ValueError, ArithmeticError) as error:  # a map is not lost to one number
             log.warning("%s cannot be measured: %s", part, error)
             missing[part] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return {name: _known(value) for name, value in numbers.items()}, missing
+    return finite(numbers), missing
 
 
-def _prunability(model: nn.Module, bench: Bench) -> Numbers:
-    split = bench.images.split("validation")
-    x_NCHW, _ = bench.tensors("validation")
-
-    def unbiased(pruned: nn.Module) -> float:
-        predicted_N = predict(pruned, x_NCHW).argmax(dim=1).cpu().numpy()
-        return accuracies(np.equal(predicted_N, split.labels), split.labels, split.bias, split.aligned).unbiased
-
-    return {"prunability": prunability.area(prunability.curve(model, unbiased))}
+def _prunability(model: nn.Module, setup: Setup, known: Numbers) -> Numbers:
+    """Take what training measured, if it has."""
+    if "prunability" in known:
+        return {"prunability": known["prunability"]}
+    sample = setup.sample("validation")
+    curve = prunability.curve(model, lambda pruned: answers(pruned, sample).accuracies().unbiased)
+    return {"prunability": prunability.area(curve)}
 
 
-def _measurements(model: nn.Module, bench: Bench) -> Numbers:
-    """Return `Measurements` as numbers by name; those of each layer are named `layer_l2.<parameter>`."""
-    found = measurements.measure(model, bench.images, bench.architecture, bench.device).model_dump()
-    layers = found.pop("layer_l2")
-    del found["attribution_method"]
-    return {**found, **{f"layer_l2.{name}": value for name, value in layers.items()}}
-
-
-def _sharpness(model: nn.Module, bench: Bench, recipe: Recipe) -> Numbers:
-    x_NCHW, y_N = curvature_images(bench)
+def _sharpness(model: nn.Module, setup: Setup, recipe: Recipe) -> Numbers:
+    x_NCHW, y_N = curvature_images(setup)
     found = sharpness.sharpness(model, x_NCHW, y_N)
     return {
         "sharpness": found.abs_max,
         "sharpness_residual": found.residual,
         "sharpness_eta_half": found.abs_max * plain_rate(recipe) / 2,
-        "train_loss": mean_loss(model, *bench.tensors("train")),
+        "train_loss": mean_loss(model, *setup.tensors("train")),
     }
 
 
-def _scale_free(model: nn.Module, bench: Bench) -> Numbers:
-    found = sharpness.scale_free(model, *curvature_images(bench))
+def _scale_free(model: nn.Module, setup: Setup) -> Numbers:
+    found = sharpness.scale_free(model, *curvature_images(setup))
     return {"scale_free_sharpness": found.abs_max, "scale_free_residual": found.residual}
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value

@@ -15,17 +15,19 @@ from typing import Any
 
 from bigstep.config import TrainConfig
 from bigstep.records.images import Images
-from bigstep.records.rate_map import Checkpoint, MapTrial, RateMap, RateMapInfo, SecondPhaseResult, Threshold
+from bigstep.records.rate_map import Checkpoint, MapTrial, RateMap, RateMapInfo, SecondPhase, Threshold
 from bigstep.records.trained import Trial
-from train import moments, stage
+from train import moments
 from train.finish import Finish
 from train.networks.build import load_weights
-from train.rate_map import regimes, second_phase, thresholds
+from train.prepare import make_setup, recipe_of
+from train.rate_map import regimes, thresholds
 from train.rate_map.numbers import Measured, Network, curvature_images, report_split
-from train.rate_map.second_phase import Second
+from train.rate_map.second_phase import Start
 from train.rate_map.tasks import FlowStart, Results, Task, flow_steps, work_through
 from train.rate_map.thresholds import FAILED, Ending
-from train.setup import Bench, Job
+from train.setup import Job, Setup
+from train.workers import run_all
 
 log = logging.getLogger("bigstep.lr-map")
 NARROWING = 2  # rates between two of the grid that narrow a threshold down: a quarter of the gap is left
@@ -51,24 +53,24 @@ def run(
     """
     if checkpoints:
         return _from_checkpoints(config, images, checkpoints, device, out)
-    bench = replace(_bench(config, images, device, out), keeps_moments=True)
-    trials = _trials(config, bench)
+    setup = replace(_setup(config, images, device, out), keeps_moments=True)
+    trials = _trials(config, setup)
     rates = sorted({t.recipe.rate for t in trials})
     endings = [Ending(t.recipe.rate, t.seed, t.status) for t in trials]
     second_rates = _second_rates(endings, rates)
-    steps = flow_steps(config, len(curvature_images(bench)[1]))
+    steps = flow_steps(config, len(curvature_images(setup)[1]))
     tasks: list[Task] = [FlowStart(s, config.momentum, steps) for s in range(min(config.num_seeds, FLOW_SEEDS))]
-    tasks += _seconds(config, bench, trials, second_rates) if second_rates else []
+    tasks += _seconds(config, setup, trials, second_rates) if second_rates else []
     tasks += [
-        Network(t.name, t.recipe, _folder(bench, t) / "weights.safetensors", _folder(bench, t))
+        Network(t.name, t.recipe, _folder(setup, t) / "weights.safetensors", _folder(setup, t), t.numbers)
         for t in trials
         if t.stored
     ]
-    found = work_through(bench, tasks)
-    rows = [_map_trial(bench, t, found.measured.get(t.name)) for t in trials]
+    found = work_through(setup, tasks)
+    rows = [_map_trial(setup, t, found.measured.get(t.name)) for t in trials]
     placed, seconds, band = _thresholds(config, found, rows, endings)
     info = RateMapInfo(
-        **_about(config, bench),
+        **_about(config, setup),
         start="pretrained weights" if config.weights else "initial weights",
         rates=rates,
         seeds=config.num_seeds,
@@ -81,7 +83,7 @@ def run(
         answer=thresholds.answer(rows, rates, config.num_seeds, seconds, _named(placed, "2A | 2B").says),
         notes=[*_notes(images, second_rates), *found.failed],
     )
-    _drop_networks(bench, trials)
+    _drop_networks(setup, trials)
     return RateMap.seal(out, info)
 
 
@@ -89,22 +91,22 @@ def _from_checkpoints(
     config: TrainConfig, images: Images, checkpoints: Sequence[Checkpoint], device: str, out: Path
 ) -> RateMap:
     """Measure networks that a user trained with all that needs no training path."""
-    bench = _bench(config, images, device, out)
+    setup = _setup(config, images, device, out)
     for checkpoint in checkpoints:
-        load_weights(bench.architecture, checkpoint.path)  # all of them, before the first is measured
-    recipe = stage.recipe_of(config)
+        load_weights(setup.architecture, checkpoint.path)  # all of them, before the first is measured
+    recipe = recipe_of(config)
     tasks: list[Task] = [
         Network(c.name, recipe.model_copy(update={"rate": c.rate}), c.path, out / "trials" / c.name)
         for c in checkpoints
     ]
-    found = work_through(bench, tasks)
+    found = work_through(setup, tasks)
     rows = [_given_trial(config, c, found.measured[c.name]) for c in checkpoints if c.name in found.measured]
     endings = [Ending(t.rate, t.seed, t.status) for t in rows]
     rates = sorted({t.rate for t in rows})
     seeds = min(sum(t.rate == rate for t in rows) for rate in rates)
     unknown = "It needs the training path, which checkpoints do not show."
     info = RateMapInfo(
-        **_about(config, bench),
+        **_about(config, setup),
         start="given checkpoints",
         rates=rates,
         seeds=seeds,
@@ -131,23 +133,23 @@ def _from_checkpoints(
     return RateMap.seal(out, info)
 
 
-def _bench(config: TrainConfig, images: Images, device: str, out: Path) -> Bench:
+def _setup(config: TrainConfig, images: Images, device: str, out: Path) -> Setup:
     """Return what the trials share: a constant rate to the end, so that what follows is another number of its own."""
-    bench = stage.make_bench(config, images, device, out)
-    return replace(bench, bias_labels=True, finish=Finish(), watch_steps=0)
+    setup = make_setup(config, images, device, out)
+    return replace(setup, bias_labels=True, finish=Finish(), observe_steps=0)
 
 
-def _trials(config: TrainConfig, bench: Bench) -> list[Trial]:
+def _trials(config: TrainConfig, setup: Setup) -> list[Trial]:
     """Run the grid, then rates that narrow down where seeds stop fitting and where they begin to fail."""
     done: dict[str, Trial] = {}
 
     def train(rates: Sequence[float]) -> list[Trial]:
         jobs = [
             Job(f"{recipe.name}-s{seed}", recipe, seed, config.max_steps)
-            for recipe in (stage.recipe_of(config, rate) for rate in rates)
+            for recipe in (recipe_of(config, rate) for rate in rates)
             for seed in range(config.num_seeds)
         ]
-        done.update(stage.run_all(bench, [j for j in jobs if j.name not in done], log))
+        done.update(run_all(setup, [j for j in jobs if j.name not in done], log))
         return [done[job.name] for job in jobs]
 
     def narrow(good: Any, rates: Sequence[float]) -> None:
@@ -159,7 +161,7 @@ def _trials(config: TrainConfig, bench: Bench) -> list[Trial]:
             def is_below(rate: float) -> bool:
                 return all(good(t) for t in train([float(f"{rate:.4g}")]))
 
-            regimes.bisect(is_below, rates[next_ - 1], rates[next_], budget=2 + NARROWING)
+            regimes.bisect(is_below, rates[next_ - 1], rates[next_], NARROWING)
 
     train(config.rates)
     narrow(lambda t: t.status == "fitted", config.rates)
@@ -173,21 +175,21 @@ def _second_rates(endings: Sequence[Ending], rates: Sequence[float]) -> tuple[fl
     return (fitting[0], fitting[-1]) if len(fitting) > 1 else None
 
 
-def _seconds(config: TrainConfig, bench: Bench, trials: Sequence[Trial], rates: tuple[float, float]) -> list[Second]:
+def _seconds(config: TrainConfig, setup: Setup, trials: Sequence[Trial], rates: tuple[float, float]) -> list[Start]:
     """Return second phases of the first seed: around the threshold, and at the smallest rate."""
     first = [t for t in trials if t.seed == SECOND_SEED and t.stored]
     fitted = [t for t in first if t.status == "fitted"]
     beyond = [t for t in first if t.status == "unfitted" and t.recipe.rate > rates[1]]
     chosen = {t.name: t for t in [*fitted[:1], *fitted[-SECOND_RATES:], *beyond[:SECOND_RATES]]}
     return [
-        Second(
+        Start(
             t.recipe,
             t.seed,
             1 if t.status == "fitted" else 2,
-            _folder(bench, t) / "weights.safetensors",
+            _folder(setup, t) / "weights.safetensors",
             rates,
             config.max_steps,
-            bench.out / "second",
+            setup.out / "second",
         )
         for t in chosen.values()
     ]
@@ -198,12 +200,12 @@ def _thresholds(
     results: Results,
     rows: Sequence[MapTrial],
     endings: Sequence[Ending],
-) -> tuple[list[Threshold], list[SecondPhaseResult], list[float]]:
+) -> tuple[list[Threshold], list[SecondPhase], list[float]]:
     """Return the thresholds, the second phases with what keeps them out of 2A, and the rates of 2A."""
     best = thresholds.best_converged(rows, SECOND_SEED)
     split, band = thresholds.split(results.second, best, config.max_steps)
     judged = [
-        r.model_copy(update={"fault": second_phase.fault(r, best) if r.regime == 2 and best is not None else None})
+        r.model_copy(update={"fault": regimes.fault(r, best) if r.regime == 2 and best is not None else None})
         for r in results.second
     ]
     found = [
@@ -220,7 +222,7 @@ def _named(thresholds: Sequence[Threshold], name: str) -> Threshold:
     return next(t for t in thresholds if t.name == name)
 
 
-def _map_trial(bench: Bench, trial: Trial, measured: Measured | None) -> MapTrial:
+def _map_trial(setup: Setup, trial: Trial, measured: Measured | None) -> MapTrial:
     numbers = dict(measured.numbers) if measured else {}
     if trial.status == "fitted":
         numbers["steps_to_fit"] = float(trial.steps)
@@ -232,7 +234,7 @@ def _map_trial(bench: Bench, trial: Trial, measured: Measured | None) -> MapTria
         steps=trial.steps,
         train_loss=trial.train_loss,
         numbers=numbers,
-        moments=moments.read(_folder(bench, trial)),
+        moments=moments.read(_folder(setup, trial)),
         missing=measured.missing if measured else {},
     )
 
@@ -252,16 +254,16 @@ def _given_trial(config: TrainConfig, checkpoint: Checkpoint, measured: Measured
     )
 
 
-def _about(config: TrainConfig, bench: Bench) -> dict[str, Any]:
+def _about(config: TrainConfig, setup: Setup) -> dict[str, Any]:
     return {
-        "data": bench.images.info.name,
-        "attributes": list(bench.images.info.attributes),
-        "architecture": bench.architecture,
-        "recipe": stage.recipe_of(config),
+        "data": setup.images.info.name,
+        "attributes": list(setup.images.info.attributes),
+        "architecture": setup.architecture,
+        "recipe": recipe_of(config),
         "batch_size": config.batch_size,
         "stop_loss": config.stop_loss,
         "max_steps": config.max_steps,
-        "report_split": report_split(bench.images),
+        "report_split": report_split(setup.images),
     }
 
 
@@ -276,13 +278,13 @@ def _notes(images: Images, second_rates: tuple[float, float] | None) -> list[str
     return found
 
 
-def _folder(bench: Bench, trial: Trial) -> Path:
-    return bench.out / "trials" / trial.name
+def _folder(setup: Setup, trial: Trial) -> Path:
+    return setup.out / "trials" / trial.name
 
 
-def _drop_networks(bench: Bench, trials: Sequence[Trial]) -> None:
+def _drop_networks(setup: Setup, trials: Sequence[Trial]) -> None:
     """Leave curves and numbers of the trials: a map keeps no networks, those are what `bigstep train` is for."""
     for trial in trials:
-        for path in _folder(bench, trial).iterdir():
+        for path in _folder(setup, trial).iterdir():
             if path.suffix in (".npy", ".safetensors"):
                 path.unlink()

@@ -6,18 +6,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.errors import BigstepError
-from bigstep.records.rate_map import FlowResult, SecondPhaseResult
+from bigstep.records.rate_map import FlowResult, SecondPhase
 from bigstep.records.sealed import write_json
 from train.measure import gradient_flow
 from train.measure.sharpness import Lanczos
 from train.networks import pretrained
 from train.networks.build import build, place
+from train.networks.predict import one_thread
 from train.rate_map.numbers import Measured, Network, curvature_images, measure_network
-from train.rate_map.second_phase import Second, second_phase
-from train.setup import Bench
-from train.workers import side_by_side
+from train.rate_map.second_phase import Start, second_phase
+from train.setup import Setup
 
 log = logging.getLogger("bigstep.lr-map")
 FLOW_TRAININGS = 20  # trainings' worth of images that one flow may see
@@ -26,7 +27,7 @@ FLOW_STEPS = 1000  # the most of one
 
 @dataclass(frozen=True)
 class FlowStart:
-    """Ask for the critical rate from the initial weights of a seed, for steps with some momentum."""
+    """A request for the critical rate from the initial weights of a seed, for steps with some momentum."""
 
     seed: int
     momentum: float
@@ -35,29 +36,29 @@ class FlowStart:
 
 @dataclass(frozen=True)
 class Failed:
-    """Say which task failed and why: a map is not lost to one of them."""
+    """Which task failed and why: a map is not lost to one of them."""
 
     title: str
     why: str
 
 
-Task = Network | Second | FlowStart
+Task = Network | Start | FlowStart
 
 
 @dataclass
 class Results:
-    """Hold what the tasks found: networks by name, the rest in the order of seeds and rates."""
+    """What the tasks found: networks by name, the rest in the order of seeds and rates."""
 
     measured: dict[str, Measured] = field(default_factory=dict)
     flows: list[FlowResult] = field(default_factory=list)
-    second: list[SecondPhaseResult] = field(default_factory=list)
+    second: list[SecondPhase] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
-def work_through(bench: Bench, tasks: Sequence[Task]) -> Results:
+def work_through(setup: Setup, tasks: Sequence[Task]) -> Results:
     """Do every task, logging each as it ends; what an earlier run finished is taken from the disk."""
-    found = Results()
-    for done, (title, result) in enumerate(side_by_side(bench, tasks, do), start=1):
+    found, most = Results(), None if setup.device == "cpu" else 1
+    for done, (title, result) in enumerate(pool.run(setup, tasks, do, most=most), start=1):
         log.info(
             "%s %s",
             title,
@@ -68,7 +69,7 @@ def work_through(bench: Bench, tasks: Sequence[Task]) -> Results:
             found.measured[result.name] = result
         elif isinstance(result, FlowResult):
             found.flows.append(result)
-        elif isinstance(result, SecondPhaseResult):
+        elif isinstance(result, SecondPhase):
             found.second.append(result)
         else:
             found.failed.append(f"The {result.title} failed: {result.why}.")
@@ -78,13 +79,14 @@ def work_through(bench: Bench, tasks: Sequence[Task]) -> Results:
     return found
 
 
-def do(bench: Bench, task: Task) -> tuple[str, Measured | SecondPhaseResult | FlowResult | Failed]:
+def do(setup: Setup, task: Task) -> tuple[str, Measured | SecondPhase | FlowResult | Failed]:
     """Do one task, and return its title with what it found."""
     title = _title(task)
     try:
-        if isinstance(task, Network):
-            return title, measure_network(bench, task)
-        return title, second_phase(bench, task) if isinstance(task, Second) else _flow(bench, task)
+        with one_thread():
+            if isinstance(task, Network):
+                return title, measure_network(setup, task)
+            return title, second_phase(setup, task) if isinstance(task, Start) else _flow(setup, task)
     except BigstepError as error:
         return title, Failed(title, f"{error.what}, {error.got}" if error.got else error.what)
     except (RuntimeError, ValueError, ArithmeticError) as error:
@@ -98,15 +100,15 @@ def flow_steps(config: TrainConfig, images: int) -> int:
     return max(1, min(FLOW_STEPS, seen // (4 * images)))
 
 
-def _flow(bench: Bench, start: FlowStart) -> FlowResult:
-    file = bench.out / "flows" / f"s{start.seed}.json"
+def _flow(setup: Setup, start: FlowStart) -> FlowResult:
+    file = setup.out / "flows" / f"s{start.seed}.json"
     if file.is_file():
         return FlowResult.model_validate_json(file.read_bytes())
-    model = build(bench.architecture, start.seed)
-    if bench.pretrained is not None:
-        pretrained.start_from(model, bench.pretrained)
-    flow = gradient_flow.Flow(bench.stop_loss, start.max_steps, lanczos=Lanczos(tolerance=1e-2))
-    found = gradient_flow.critical_rate(place(model, bench.device), *curvature_images(bench), flow)
+    model = build(setup.architecture, start.seed)
+    if setup.pretrained is not None:
+        pretrained.start_from(model, setup.pretrained)
+    flow = gradient_flow.Flow(setup.stop_loss, start.max_steps, lanczos=Lanczos(tolerance=1e-2))
+    found = gradient_flow.critical_rate(place(model, setup.device), *curvature_images(setup), flow)
     result = FlowResult(
         seed=start.seed,
         rate=found.rate * (1 + start.momentum),  # see `plain_rate`

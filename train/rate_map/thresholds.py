@@ -9,17 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigstep.errors import TrainError
-from bigstep.records.rate_map import FlowResult, MapTrial, SecondPhaseResult, Threshold
+from bigstep.records.rate_map import FlowResult, MapTrial, SecondPhase, Threshold
 from bigstep.records.trained import Status
 from train.rate_map import curves, regimes
-from train.rate_map.second_phase import as_floats
 
 FAILED = ("diverged", "collapsed")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Say how the trial of one rate and seed ended."""
+    """How the trial of one rate and seed ended."""
 
     rate: float
     seed: int
@@ -104,28 +103,26 @@ def sharpness_break(trials: Sequence[MapTrial], max_steps: int | None) -> Thresh
     return Threshold(name="sharpness break", low=broken.low, high=broken.high, steps=max_steps, says=says)
 
 
-def split(
-    rows: Sequence[SecondPhaseResult], best_converged: float | None, max_steps: int
-) -> tuple[Threshold, list[float]]:
+def split(rows: Sequence[SecondPhase], best_converged: float | None, max_steps: int) -> tuple[Threshold, list[float]]:
     """Return the boundary of 2A and 2B, and the rates of band 2A.
 
     Args:
         best_converged: best unbiased accuracy that a run of regime 1 had with the same seed, before any second phase;
             None if there is none.
     """
-    second = [as_floats(row) for row in rows if row.regime == 2]
+    second = [row for row in rows if row.regime == 2]
     if best_converged is None or not second:
         why = "no run of regime 1 is known" if best_converged is None else "no rate tried is between fit and failure"
         threshold = Threshold(name="2A | 2B", low=None, high=None, steps=max_steps, says=f"There is no band 2A: {why}.")
         return threshold, []
-    found = regimes.split(second, best_converged)
+    found = regimes.band_2a(second, best_converged)
     if found.inside:
         says = f"Band 2A holds {', '.join(f'{rate:.3g}' for rate in found.inside)}"
         says += f"; beyond: {found.why}." if found.why else ", the largest rate of regime 2 that was tried."
     else:
-        says = f"Band 2A is empty among the rates tried: {found.why} (at {second[0].rate:.3g})."
-    low, high = found.boundary.low, found.boundary.high
-    return Threshold(name="2A | 2B", low=low, high=high, steps=max_steps, says=says), found.inside
+        says = f"Band 2A is empty among the rates tried: {found.why} (at {found.beyond:.3g})."
+    low = found.inside[-1] if found.inside else None
+    return Threshold(name="2A | 2B", low=low, high=found.beyond, steps=max_steps, says=says), found.inside
 
 
 def best_converged(trials: Sequence[MapTrial], seed: int) -> float | None:
@@ -135,7 +132,7 @@ def best_converged(trials: Sequence[MapTrial], seed: int) -> float | None:
 
 
 def answer(
-    trials: Sequence[MapTrial], rates: Sequence[float], seeds: int, rows: Sequence[SecondPhaseResult], band_says: str
+    trials: Sequence[MapTrial], rates: Sequence[float], seeds: int, rows: Sequence[SecondPhase], band_says: str
 ) -> str:
     """Say whether the most robust rate lies in band 2A, after the first phase and after the second.
 
@@ -156,7 +153,7 @@ def answer(
     return " ".join(part for part in (says, band_says, _after_second_phase(rows, band, metric)) if part)
 
 
-def _after_second_phase(rows: Sequence[SecondPhaseResult], band: set[float], metric: str) -> str:
+def _after_second_phase(rows: Sequence[SecondPhase], band: set[float], metric: str) -> str:
     suffix = "_conflicting" if metric == "conflicting" else ""
     ways = {"small": "fine-tuned at the small rate", "large": "fine-tuned at the large rate", "averaged": "averaged"}
     found = [(v, r.rate, w) for r in rows for w in ways if (v := getattr(r, f"{w}{suffix}")) is not None]

@@ -168,10 +168,10 @@ def moment_mean(info: RateMapInfo, rate: float, epoch: int) -> float | None:
     """Return the mean conflicting share of the loss over seeds after an epoch, None unless every seed has it."""
     trials = [t for t in info.trials if t.rate == rate]
     found = [
-        m.conflicting_loss_share
+        share
         for t in trials
         for m in t.moments
-        if m.epoch == epoch and m.conflicting_loss_share is not None
+        if m.epoch == epoch and (share := m.numbers.get("conflicting_loss_share")) is not None
     ]
     return float(np.mean(found)) if found and len(found) == len(trials) else None
 

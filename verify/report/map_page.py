@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from bigstep.records.rate_map import MapTrial, RateMapInfo, SecondPhaseResult
+from bigstep.records.rate_map import MapTrial, RateMapInfo, SecondPhase
 from verify.report import map_facts, map_plots
 from verify.report.map_facts import Correlation
 from verify.report.map_metrics import METRICS, OPENING, PANELS, write
@@ -17,6 +17,11 @@ KEY = (
     *("unbiased", "aligned", "conflicting", "worst_group", "removable_within_1", "prunability", "steps_to_fit"),
     *("separation", "activation_sparsity", "sharpness_eta_half", "l2"),
 )
+LOOKED = {  # what is measured while a run trains, and what the table calls it
+    "conflicting_loss_share": "loss_share",
+    "conflicting_error_confidence": "confidence",
+    "logit_norm": "logit_norm",
+}
 ROW = ("rate", "seed", "status", "steps", "metric", "value")
 
 
@@ -65,9 +70,7 @@ def thresholds_csv(info: RateMapInfo) -> str:
 def _trial_rows(trial: MapTrial, names: Sequence[str]) -> list[list[str]]:
     rows = [_row(trial, name, trial.numbers.get(name)) for name in names]
     for moment in trial.moments:
-        looked = moment.model_dump(include={"conflicting_loss_share", "conflicting_error_confidence", "logit_norm"})
-        short = {"conflicting_loss_share": "loss_share", "conflicting_error_confidence": "confidence"}
-        rows += [_row(trial, f"{short.get(name, name)}@{moment.epoch}", value) for name, value in looked.items()]
+        rows += [_row(trial, f"{LOOKED[name]}@{moment.epoch}", moment.numbers[name]) for name in LOOKED]
     return rows
 
 
@@ -75,7 +78,7 @@ def _row(trial: MapTrial, metric: str, value: float | None) -> list[str]:
     return [repr(trial.rate), str(trial.seed), trial.status, _cell(trial.steps), metric, _cell(value)]
 
 
-def _second_numbers(second: SecondPhaseResult) -> dict[str, float | None]:
+def _second_numbers(second: SecondPhase) -> dict[str, float | None]:
     return second.model_dump(exclude={"rate", "seed", "regime", "fault"})
 
 
@@ -119,7 +122,7 @@ def _rate_row(info: RateMapInfo, rate: float) -> dict[str, Any]:
     return {"rate": f"{rate:.4g}", "seeds": told, **cells}
 
 
-def _second_row(row: SecondPhaseResult) -> dict[str, str]:
+def _second_row(row: SecondPhase) -> dict[str, str]:
     numbers = {name: write(value, "fraction") for name, value in _second_numbers(row).items()}
     told = {1: "regime 1", 2: "regime 2"}[row.regime]
     where = "regime 1" if row.regime == 1 else "2A" if row.fault is None else f"not 2A: {row.fault}"

@@ -64,7 +64,7 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "dense": dense.form.name,
         "served": served.form,
         "groups": [{"group": g, "n": f"{s.n:,}", "accuracy": _bounded(s)} for g, s in served.scores.items()],
-        "rates": [_rate_row(trained, point) for point in sorted(trained.map, key=lambda p: p.rate)],
+        "rates": [_rate_row(trained, point) for point in sorted(trained.points, key=lambda p: p.rate)],
         "why": trained.why,
         "search": f"{' '.join(trained.search)} The search took {trained.spent:.1f} of at most 4 trainings' worth of "
         "steps.",
@@ -185,10 +185,10 @@ def _rate_row(trained: TrainedInfo, point: RatePoint) -> dict[str, Any]:
     return {
         "rate": f"{point.rate:.4g}" + (" warm-up" if point.recipe.warmup_steps else ""),
         "seeds": f"{fitted} of {len(point.statuses)} fitted" + (f" ({', '.join(others)})" if others else ""),
-        UNBIASED: _percent(point.unbiased),
-        ALIGNED: _percent(point.aligned),
-        CONFLICTING: _percent(point.conflicting),
-        "prunability": NONE if point.prunability is None else f"{point.prunability:.3f}",
+        UNBIASED: _percent(point.numbers.get("unbiased")),
+        ALIGNED: _percent(point.numbers.get("aligned")),
+        CONFLICTING: _percent(point.numbers.get("conflicting")),
+        "prunability": NONE if (found := point.numbers.get("prunability")) is None else f"{found:.3f}",
         "score": NONE if point.score is None else f"{point.score:.3f}",
         "chosen": point.recipe == trained.trial(trained.chosen).recipe,
     }

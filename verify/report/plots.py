@@ -54,7 +54,7 @@ def learning_rates(trained: TrainedInfo) -> str:
     Each quantity has an axis of its own range, since they change by points and not by tens of points. The chosen rate
     is marked; rates at which a seed did not fit are hatched and have no mean.
     """
-    points = sorted(trained.map, key=lambda point: point.rate)
+    points = sorted(trained.points, key=lambda point: point.rate)
     rates = [point.rate for point in points]
     shown_trials = {name for point in points for name in point.trials}
     fitted = [t for t in trained.trials if t.status == "fitted" and t.name in shown_trials]
@@ -62,16 +62,16 @@ def learning_rates(trained: TrainedInfo) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 6.2), layout="constrained")
         shown_panels = [
-            names for names in PANELS if any(getattr(p, name) is not None for p in points for name in names)
+            names for names in PANELS if any(p.numbers.get(name) is not None for p in points for name in names)
         ]
         heights = [len(names) + 1 for names in shown_panels]
         panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
         for axes, names in zip(panels, shown_panels, strict=True):
             for name in names:
                 colour, marker, dash = INK[name]
-                means = [getattr(point, name) for point in points]  # where there is none, the line is broken
+                means = [point.numbers.get(name) for point in points]  # where there is none, the line is broken
                 axes.plot(rates, means, dash, marker=marker, color=colour, label=name, zorder=3)
-                seeds = [(t.recipe.rate, value) for t in fitted if (value := getattr(t, name)) is not None]
+                seeds = [(t.recipe.rate, value) for t in fitted if (value := t.numbers.get(name)) is not None]
                 axes.scatter([r for r, _ in seeds], [v for _, v in seeds], s=12, marker=marker, color=colour, alpha=0.4)
             _hatch_unfitted(axes, points)
             axes.axvline(chosen, color="#111111", linewidth=1.2)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from train.measure.label_free import agreement, hardest, loss_concentration, loss_gini, unsure
+from train.measure.label_free import agreement, hardest, loss_concentration, loss_gini
 
 
 def test_equal_losses_are_not_concentrated():
@@ -48,11 +48,3 @@ def test_agreement_is_of_classes_not_of_logits():
     first = np.array([[2.0, 1.0], [0.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
     second = np.array([[9.0, 1.0], [3.0, 2.0], [1.0, 0.5], [0.0, 5.0]])
     assert agreement(first, second) == 0.75
-
-
-def test_unsure_looks_at_margins_of_both():
-    first = np.log([[0.9, 0.1], [0.6, 0.4], [0.5, 0.5], [0.9, 0.1]])
-    second = np.log([[0.9, 0.1], [0.4, 0.6], [0.05, 0.95], [0.8, 0.2]])  # mean margins 0.8, 0.2, 0.45, 0.7
-    mask_N = unsure(first, second, 0.5)
-    assert mask_N.tolist() == [False, True, True, False]
-    assert agreement(first[mask_N], second[mask_N]) == 0.5 * (first[2].argmax() == second[2].argmax())

@@ -11,7 +11,7 @@ import torch
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError, TrainError
 from pipeline.dry_run import dry_run
-from train import stage
+from train import prepare
 from train.networks import own
 from train.networks.build import build, load_weights, save_weights
 from train.networks.user_files import sources
@@ -40,7 +40,7 @@ def net(tmp_path):
 
 
 def described(path, rows, function="make"):
-    return stage.architecture_of(TrainConfig(network=f"{path}:{function}"), rows)
+    return prepare.architecture_of(TrainConfig(network=f"{path}:{function}"), rows)
 
 
 def test_it_is_built_from_its_file_as_seeded_as_any_other(net, rows):
@@ -154,7 +154,7 @@ def test_the_example_of_the_documentation_can_be_used_and_pruned(net, images):
 
 def test_a_missing_file_is_a_user_error(tmp_path, rows):
     for read in (
-        lambda n: stage.architecture_of(TrainConfig(network=n), rows),
+        lambda n: prepare.architecture_of(TrainConfig(network=n), rows),
         lambda n: sources(TrainConfig(network=n)),
     ):
         with pytest.raises(ConfigError, match=r"nowhere\.py: No such file"):

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError
-from train import stage
+from bigstep.records.architecture import Architecture
+from train import prepare, stage
 from train.networks import pretrained
 from train.networks.build import build, load_weights, save_weights
 from train.networks.user_files import sources
@@ -49,7 +50,7 @@ def test_the_last_layer_starts_afresh_for_other_classes(mlp, weights, tmp_path):
 
 
 def test_counters_of_normalised_batches_may_be_missing(tmp_path):
-    architecture = stage.Architecture(
+    architecture = Architecture(
         family="mobilenet_v3_small",
         widths={},
         classes=2,
@@ -120,7 +121,7 @@ def test_every_trial_starts_from_them(rows, tmp_path):
     config = TrainConfig(
         widths=(4,), num_rates=1, num_seeds=1, max_steps=1, baseline_max_steps=1, stop_loss=10.0, min_rate=0.01
     )
-    teacher = build(stage.architecture_of(config, rows), seed=9)
+    teacher = build(prepare.architecture_of(config, rows), seed=9)
     save_weights(teacher, tmp_path / "w.safetensors")
     started = config.model_copy(update={"weights": str(tmp_path / "w.safetensors")})
     trained = stage.run(started, rows, device="cpu", out=tmp_path)

@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 
+from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError, TrainError
 from bigstep.records.rate_map import Checkpoint, RateMap
-from train import stage, workers
+from train import prepare
 from train.measure import surface
 from train.networks.build import build, save_weights
 from train.rate_map import numbers, tasks
@@ -28,7 +29,7 @@ CONFIG = TrainConfig(
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers.os, "sched_getaffinity", lambda _: {0})
+        patch.setattr(pool.os, "sched_getaffinity", lambda _: {0})
         patch.setattr(tasks, "FLOW_STEPS", 10)
         yield
 
@@ -68,8 +69,12 @@ def test_diverged_runs_have_none(found):
 def test_runs_were_watched_at_powers_of_two_and_at_the_end(found):
     fitted = next(t for t in found.info.trials if t.status == "fitted")
     epochs = [m.epoch for m in fitted.moments]
-    assert epochs == [2**k for k in range(len(epochs) - 1)] + epochs[-1:] and fitted.moments[-1].steps == fitted.steps
-    assert all(0 <= m.conflicting_loss_share <= 1 for m in fitted.moments if m.conflicting_loss_share is not None)
+    assert epochs == [2**k for k in range(len(epochs) - 1)] + epochs[-1:] and fitted.moments[-1].step == fitted.steps
+    assert all(
+        0 <= m.numbers["conflicting_loss_share"] <= 1
+        for m in fitted.moments
+        if m.numbers["conflicting_loss_share"] is not None
+    )
 
 
 def test_it_keeps_curves_and_no_networks(found):
@@ -95,14 +100,14 @@ def test_a_number_that_cannot_be_measured_is_missing_with_a_reason(rows, tmp_pat
         raise TrainError("the Hessian of this network cannot be computed", got="derivative for x")
 
     monkeypatch.setattr(surface.Surface, "hessian", no_second_derivative)
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path)
+    setup = prepare.make_setup(CONFIG, rows, "cpu", tmp_path)
     path = tmp_path / "w.safetensors"
-    save_weights(build(bench.architecture, 1), path)
-    network = numbers.Network("n", stage.recipe_of(CONFIG), path, tmp_path / "n")
-    measured = numbers.measure_network(bench, network)
+    save_weights(build(setup.architecture, 1), path)
+    network = numbers.Network("n", prepare.recipe_of(CONFIG), path, tmp_path / "n")
+    measured = numbers.measure_network(setup, network)
     assert "derivative for x" in measured.missing["sharpness"] and "sharpness" not in measured.numbers
     assert measured.numbers["unbiased"] is not None and measured.numbers["l2"] > 0
-    assert numbers.measure_network(bench, network) == measured
+    assert numbers.measure_network(setup, network) == measured
 
 
 def test_a_map_is_not_lost_to_one_task(rows, tmp_path, monkeypatch):
@@ -117,15 +122,15 @@ def test_a_map_is_not_lost_to_one_task(rows, tmp_path, monkeypatch):
     assert "no gradient flow" in found.thresholds[0].says
 
 
-def checkpoints(bench, folder, rates):
+def checkpoints(setup, folder, rates):
     for rate in rates:
-        save_weights(build(bench.architecture, round(rate * 10)), folder / f"{rate}.safetensors")
+        save_weights(build(setup.architecture, round(rate * 10)), folder / f"{rate}.safetensors")
     return [Checkpoint(rate, 0, folder / f"{rate}.safetensors") for rate in rates]
 
 
 def test_networks_trained_elsewhere_are_measured_and_only_what_can_be_known_is_placed(rows, tmp_path):
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / "bench")
-    given = checkpoints(bench, tmp_path, (0.1, 0.2))
+    setup = prepare.make_setup(CONFIG, rows, "cpu", tmp_path / "bench")
+    given = checkpoints(setup, tmp_path, (0.1, 0.2))
     (tmp_path / "out").mkdir()
     found = map_stage.run(CONFIG, rows, device="cpu", out=tmp_path / "out", checkpoints=given).info
     assert found.start == "given checkpoints" and [t.status for t in found.trials] == ["unfitted"] * 2
@@ -136,15 +141,15 @@ def test_networks_trained_elsewhere_are_measured_and_only_what_can_be_known_is_p
 
 
 def test_a_checkpoint_of_another_network_is_refused_by_name(rows, tmp_path):
-    bench = stage.make_bench(CONFIG.model_copy(update={"widths": (9,)}), rows, "cpu", tmp_path / "bench")
-    given = checkpoints(bench, tmp_path, (0.1,))
+    setup = prepare.make_setup(CONFIG.model_copy(update={"widths": (9,)}), rows, "cpu", tmp_path / "bench")
+    given = checkpoints(setup, tmp_path, (0.1,))
     with pytest.raises(TrainError, match=r"hidden1\.weight"):
         map_stage.run(CONFIG, rows, device="cpu", out=tmp_path / "out", checkpoints=given)
 
 
 def test_a_map_from_pretrained_weights_says_so(rows, tmp_path):
-    bench = stage.make_bench(CONFIG, rows, "cpu", tmp_path / "bench")
-    path = checkpoints(bench, tmp_path, (0.1,))[0].path
+    setup = prepare.make_setup(CONFIG, rows, "cpu", tmp_path / "bench")
+    path = checkpoints(setup, tmp_path, (0.1,))[0].path
     config = CONFIG.model_copy(update={"weights": str(path), "num_rates": 1, "num_seeds": 1, "max_steps": 12})
     found = map_stage.run(config, rows, device="cpu", out=tmp_path / "out").info
     assert found.start == "pretrained weights" and found.trials[0].moments[0].epoch == 1

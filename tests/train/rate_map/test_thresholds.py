@@ -2,7 +2,7 @@
 
 import pytest
 
-from bigstep.records.rate_map import FlowResult, MapTrial, SecondPhaseResult
+from bigstep.records.rate_map import FlowResult, MapTrial, SecondPhase
 from train.rate_map import thresholds
 from train.rate_map.thresholds import Ending
 
@@ -51,7 +51,7 @@ def test_the_critical_rate_is_an_interval_or_a_bound():
 
 def second(rate, regime, small=0.9, large=0.9, averaged=0.9, barrier=0.0, fault=None):
     found = dict.fromkeys(("small_conflicting", "large_conflicting", "averaged_conflicting"), small)
-    return SecondPhaseResult(
+    return SecondPhase(
         rate=rate,
         seed=0,
         regime=regime,

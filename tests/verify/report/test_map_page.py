@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bigstep.records.rate_map import FlowResult, MapTrial, Moment, RateMapInfo, SecondPhaseResult, Threshold
-from bigstep.records.trained import Recipe
+from bigstep.records.rate_map import FlowResult, MapTrial, RateMapInfo, SecondPhase, Threshold
+from bigstep.records.trained import Moment, Recipe
 from verify.report import map_facts, map_page, map_plots
 from verify.report.map_metrics import METRICS, PANELS
 
@@ -22,11 +22,9 @@ def trial(rate, seed):
         return MapTrial(name=f"{rate}-s{seed}", rate=rate, seed=seed, **about)
     numbers = {m.name: 0.5 + rate / 2 + seed / 1000 for m in METRICS if m.name not in ("core_share", "spurious_share")}
     numbers |= {"steps_to_fit": 1000 / rate**0.5, "bias_separation": 0.5 - rate / 2, "core_share": None}
+    looked = {"conflicting_error_confidence": 0.5, "logit_norm": 2.0}
     moments = [
-        Moment(
-            epoch=e, steps=e * 9, conflicting_loss_share=0.1 * e + rate, conflicting_error_confidence=0.5, logit_norm=2
-        )
-        for e in (1, 2, 4, 5)
+        Moment(step=9 * e, epoch=e, numbers=looked | {"conflicting_loss_share": 0.1 * e + rate}) for e in (1, 2, 4, 5)
     ]
     return MapTrial(
         name=f"{rate}-s{seed}",
@@ -66,7 +64,7 @@ def info(mlp):
         trials=[trial(rate, seed) for rate in RATES for seed in (0, 1)],
         flows=[FlowResult(seed=0, rate=0.2, max_sharpness=10, reached=False, steps=10, loss=1)],
         second_phase=[
-            SecondPhaseResult(
+            SecondPhase(
                 rate=0.3,
                 seed=0,
                 regime=2,

@@ -257,8 +257,9 @@ def other_score(run):
 
 
 def other_rate(run):
-    first, *rest = run.trained.info.map
-    return {"trained": {"map": [first.model_copy(update={"prunability": 0.4321}), *rest]}}
+    first, *rest = run.trained.info.points
+    other = first.model_copy(update={"numbers": first.numbers | {"prunability": 0.4321}})
+    return {"trained": {"points": [other, *rest]}}
 
 
 def other_step(run):

@@ -4,12 +4,12 @@ from verify.report import plots
 
 
 def test_a_rate_chosen_without_bias_labels_has_no_empty_panels_and_says_where_it_was_measured(trained):
-    unknown = dict.fromkeys(("unbiased", "aligned", "conflicting"))
+    few = {"prunability": 0.8}
     info = trained.info.model_copy(
         update={
             "rule": "label-free",
-            "map": [point.model_copy(update=unknown) for point in trained.info.map],
-            "trials": [trial.model_copy(update=unknown) for trial in trained.info.trials],
+            "points": [point.model_copy(update={"numbers": few}) for point in trained.info.points],
+            "trials": [trial.model_copy(update={"numbers": few}) for trial in trained.info.trials],
         }
     )
     with_labels, without = plots.learning_rates(trained.info), plots.learning_rates(info)
