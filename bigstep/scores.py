@@ -22,7 +22,7 @@ class Outputs:
     """One form's logits on a split, float (N, K), and what follows from them.
 
     `predicted` and `correct`, shape (N,), are None when any logit is not finite: the argmax of NaN is class 0, which
-    is no prediction.
+    is not a prediction.
     """
 
     logits: NDArray[np.floating]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,15 @@ from bigstep.intervals import drop_interval
 from bigstep.records.compact import GroupDrop
 from bigstep.records.exported import Contract
 from bigstep.records.images import Split
+from bigstep.scores import ALL, Outputs
 from serve.predictor import Predictor
 
 CONFIDENCE = 0.95
 
 
+@final
 class Judge:
-    """Compare files with one dense file on the validation images, group by group.
+    """A dense file, with which others are compared on the validation images, group by group.
 
     Raises:
         CompressError: the dense file returns logits that are not finite.
@@ -38,7 +41,9 @@ class Judge:
         after = self._correct(file)
         if after is None:
             return []
-        return [self._drop(name, mask, after) for name, mask in self._groups().items() if mask.any()]
+        aligned = self.split.aligned
+        groups = {ALL: np.ones(len(after), np.bool_)} if aligned is None else {ALIGNED: aligned, CONFLICTING: ~aligned}
+        return [self._drop(name, mask, after) for name, mask in groups.items() if mask.any()]
 
     def _drop(self, name: str, mask: NDArray[np.bool_], after: NDArray[np.bool_]) -> GroupDrop:
         before = self.before[mask]
@@ -52,14 +57,6 @@ class Judge:
             high=drop.high,
         )
 
-    def _groups(self) -> dict[str, NDArray[np.bool_]]:
-        if self.split.aligned is None:
-            return {"all": np.ones(len(self.split.labels), dtype=np.bool_)}
-        return {ALIGNED: self.split.aligned, CONFLICTING: ~self.split.aligned}
-
     def _correct(self, file: Path) -> NDArray[np.bool_] | None:
         logits_NK = Predictor.open(file, self.contract).predict_all(self.split.images)
-        if not np.isfinite(logits_NK).all():
-            return None
-        correct: NDArray[np.bool_] = np.equal(logits_NK.argmax(axis=1), self.split.labels)
-        return correct
+        return Outputs.of(logits_NK, self.split.labels).correct

@@ -28,7 +28,7 @@ log = logging.getLogger("bigstep.compress")
 
 @dataclass(frozen=True)
 class Network:
-    """Hold a network on its way down, with the recipe it is fine-tuned by, and whether it fitted all the way."""
+    """A network on its way down, with the recipe it is fine-tuned by, and whether it fitted all the way."""
 
     model: nn.Module
     architecture: Architecture
@@ -39,7 +39,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Hold what every step needs: settings, images, device, and a folder for the files that are judged."""
+    """What every step needs: settings, images, device, and a folder for the files that are judged."""
 
     config: CompressConfig
     images: Images
@@ -49,18 +49,29 @@ class Workshop:
     batch_size: int
     stop_loss: float
 
-    def write(self, network: Network, name: str, *, int8: bool) -> tuple[Path, Quantisation | None]:
-        """Write the file that would ship this network, and the numbers that make it again."""
-        path = self.folder / f"{name}.fp32.onnx"
+    def write(self, network: Network, file: str, *, int8: bool, name: str = "compact") -> tuple[Path, CompactModel]:
+        """Write the file that would ship this network, and describe it with the numbers that make it again.
+
+        Args:
+            file: what the file is called, without its precision.
+            name: what the network is called.
+        """
+        path, quantisation = self.folder / f"{file}.fp32.onnx", None
         graph.write_float32(network.model, network.architecture, self.contract, path)
-        if not int8:
-            return path, None
-        calibration = self.images.split("train").images[: self.config.calibration_images]
-        ranges = graph.calibrate(path, self.contract, calibration)
-        quantisation = Quantisation(ranges=ranges, float_nodes=[], reduce_range=self.config.target_cpu == "generic")
-        quantised = self.folder / f"{name}.int8.onnx"
-        graph.write_int8(path, quantisation, quantised)
-        return quantised, quantisation
+        if int8:
+            float32, path = path, self.folder / f"{file}.int8.onnx"
+            calibration = self.images.split("train").images[: self.config.calibration_images]
+            ranges = graph.calibrate(float32, self.contract, calibration)
+            quantisation = Quantisation(ranges=ranges, float_nodes=[], reduce_range=self.config.target_cpu == "generic")
+            graph.write_int8(float32, quantisation, path)
+        return path, CompactModel(
+            name=name,
+            architecture=network.architecture,
+            fitted=network.fitted,
+            quantisation=quantisation,
+            sha256=sha256(path),
+            bytes=path.stat().st_size,
+        )
 
     def shrink(self, network: Network, widths: dict[str, int]) -> Network | None:
         """Prune to the given widths and fine-tune by the network's own recipe; None if that diverges or collapses."""
@@ -80,7 +91,7 @@ class Workshop:
 
 @dataclass(frozen=True)
 class Shipped:
-    """Hold the best network so far, as its file would ship it."""
+    """A network as its file would ship it."""
 
     network: Network
     model: CompactModel
@@ -96,9 +107,9 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
     Returns:
         The network to ship (the dense one if no step is kept), and every step with its verdict on `validation`.
     """
-    path, _ = shop.write(dense, "dense", int8=False)
+    path, model = shop.write(dense, "dense", int8=False)
     judge = Judge(shop.images.split("validation"), shop.contract, path)
-    best = Shipped(dense, describe("compact", dense, path, None))
+    best = Shipped(dense, model)
     candidates: list[Candidate] = []
     shares = shop.config.keep_fractions if dense.architecture.widths else ()  # some networks cannot be pruned
     total = 1 + len(shares)
@@ -114,26 +125,13 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
     return best, candidates
 
 
-def describe(name: str, network: Network, path: Path, quantisation: Quantisation | None) -> CompactModel:
-    """Describe a network by the file that ships it."""
-    return CompactModel(
-        name=name,
-        architecture=network.architecture,
-        fitted=network.fitted,
-        quantisation=quantisation,
-        sha256=sha256(path),
-        bytes=path.stat().st_size,
-    )
-
-
 def _try(
     shop: Workshop, judge: Judge, network: Network, step_name: str, smallest: int
 ) -> list[tuple[Shipped, Candidate]]:
     """Judge a network as INT8 and, where that is not kept, as float32; the last entry is the one that counts."""
     tried = []
     for int8 in (True, False):
-        path, quantisation = shop.write(network, "candidate", int8=int8)
-        model = describe("compact", network, path, quantisation)
+        path, model = shop.write(network, "candidate", int8=int8)
         drops = judge.drops(path)
         kept, why = _decide(drops, shop.config.margin, model.bytes, smallest)
         candidate = Candidate(

@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 
 from bigstep.config import CompressConfig
-from bigstep.records.compact import Compact, CompactInfo, CompactModel
+from bigstep.records.compact import Compact, CompactInfo
 from bigstep.records.exported import Contract
 from bigstep.records.images import Images
 from bigstep.records.sealed import WORK
 from bigstep.records.trained import Trained
-from compress.search import Network, Shipped, Workshop, describe, search
+from compress.search import Network, Shipped, Workshop, search
 from train.networks.build import load_weights, save_weights
 from train.networks.predict import one_thread
 
@@ -41,12 +41,10 @@ def run(config: CompressConfig, images: Images, trained: Trained, *, device: str
     shop = Workshop(config, images, contract, device, folder, trained.info.batch_size, trained.info.stop_loss)
     with one_thread():
         best, frontier = search(shop, _network(trained, trained.info.chosen))
-        save_weights(best.network.model, out / f"{best.model.name}.safetensors")
-        kept = [c.widths for c in frontier if c.kept]
-        baselines = _baselines(shop, trained, kept, best)
-    for shipped in baselines:
+        baselines = _baselines(shop, trained, [candidate.widths for candidate in frontier if candidate.kept], best)
+    for shipped in (best, *baselines):
         save_weights(shipped.network.model, out / f"{shipped.model.name}.safetensors")
-    models: list[CompactModel] = [shipped.model for shipped in baselines]
+    models = [shipped.model for shipped in baselines]
     info = CompactInfo(source=trained.info.chosen, model=best.model, frontier=frontier, baselines=models)
     return Compact.seal(out, info)
 
@@ -70,7 +68,7 @@ def _baselines(shop: Workshop, trained: Trained, kept: list[dict[str, int]], bes
         if network is None:
             log.warning("%s cannot be compressed: its fine-tuning diverges", baseline.name)
             continue
-        path, quantisation = shop.write(network, "baseline", int8=best.model.quantisation is not None)
-        done.append(Shipped(network, describe(baseline.name, network, path, quantisation)))
+        int8 = best.model.quantisation is not None
+        done.append(Shipped(network, shop.write(network, "baseline", int8=int8, name=baseline.name)[1]))
         log.info("%s", baseline.name, extra={"done": position, "total": len(others)})
     return done

@@ -34,7 +34,7 @@ CALIBRATION_BATCH = 64
 
 
 class Deployable(nn.Module):
-    """Wrap a network of normalised images into one of raw pixels."""
+    """A network of raw pixels around one of normalised images."""
 
     def __init__(self, network: nn.Module, architecture: Architecture) -> None:
         super().__init__()
@@ -86,8 +86,7 @@ def write_float32(network: nn.Module, architecture: Architecture, contract: Cont
     proto = onnx_ir.to_proto(model)
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
         del value.metadata_props[:]  # PyTorch's names for them: the pass leaves these, a tenth of a small file
-    _require_standard(proto, path)
-    path.write_bytes(proto.SerializeToString(deterministic=True))
+    write_standard(proto, path)
 
 
 def calibrate(float32_file: Path, contract: Contract, images_NHWC: NDArray[np.uint8]) -> dict[str, tuple[float, float]]:
@@ -140,23 +139,15 @@ def write_int8(float32_file: Path, quantisation: Quantisation, path: Path) -> No
         proto = onnx.load(written)
     proto.producer_version = ""
     del proto.metadata_props[:]
-    _require_standard(proto, path)
-    path.write_bytes(proto.SerializeToString(deterministic=True))
+    write_standard(proto, path)
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Feed images to ONNX Runtime's calibration, a batch at a time."""
+def write_standard(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a model that keeps to what any runtime relies on: a valid graph, one operator set, a named batch axis.
 
-    def __init__(self, input_name: str, images_NHWC: NDArray[np.uint8]) -> None:
-        starts = range(0, len(images_NHWC), CALIBRATION_BATCH)
-        self.batches = iter({input_name: np.array(images_NHWC[i : i + CALIBRATION_BATCH])} for i in starts)
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        return next(self.batches, None)
-
-
-def _require_standard(proto: onnx.ModelProto, path: Path) -> None:
-    """Check what any runtime relies on: a valid graph, one known operator set, a batch axis with a name."""
+    Raises:
+        ExportError: it does not.
+    """
     onnx.checker.check_model(proto, full_check=True)
     domains = {o.domain: o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")}
     used = {node.domain for node in proto.graph.node}
@@ -166,6 +157,18 @@ def _require_standard(proto: onnx.ModelProto, path: Path) -> None:
     for value in (*proto.graph.input, *proto.graph.output):
         if not value.type.tensor_type.shape.dim[0].dim_param:
             raise ExportError(f"{path}: the batch size of {value.name} was fixed", got=value.type, expected="dynamic")
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    """Images for ONNX Runtime's calibration, a batch at a time."""
+
+    def __init__(self, input_name: str, images_NHWC: NDArray[np.uint8]) -> None:
+        starts = range(0, len(images_NHWC), CALIBRATION_BATCH)
+        self.batches = iter({input_name: np.array(images_NHWC[i : i + CALIBRATION_BATCH])} for i in starts)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        return next(self.batches, None)
 
 
 @contextmanager

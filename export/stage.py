@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from bigstep.config import ExportConfig
@@ -28,13 +28,13 @@ log = logging.getLogger("bigstep.export")
 
 @dataclass(frozen=True)
 class Source:
-    """Name a network that is to be written, and how to load it."""
+    """A network that is to be written, and where its weights lie; one that was compressed has a judged file."""
 
     name: str
     role: Role
     architecture: Architecture
-    load: Callable[[], nn.Module]
-    compact: CompactModel | None
+    weights: Path
+    compact: CompactModel | None = None
 
 
 def run(config: ExportConfig, images: Images, trained: Trained, compact: Compact, *, out: Path) -> Exported:
@@ -50,61 +50,56 @@ def run(config: ExportConfig, images: Images, trained: Trained, compact: Compact
     sources = _sources(trained, compact)
     held_out = np.array(images.split("validation").images)
     for done, source in enumerate(sources, start=1):
-        written = _write(source, contract, out)
-        rungs += _compare(config, source, written, contract, held_out)
-        if source.role == "compact_baseline":
-            for _, path in written[:-1]:
-                path.unlink()  # only what is compared with the served file is kept
-            del written[:-1]
-        forms += [form for form, _ in written]
+        network = load_weights(source.architecture, source.weights)
+        written = _write(source, network, contract, out)
+        predictors = [Predictor.open(out / form.file, contract, sha256=form.sha256) for form in written]
+        rungs += _compare(config, source, network, predictors, held_out)
+        if source.role == "compact_baseline":  # only what is compared with the served file is kept
+            for form in written[:-1]:
+                (out / form.file).unlink()
+            written = written[-1:]
+        forms += written
         log.info("%s", source.name, extra={"done": done, "total": len(sources)})
     served = [form.name for form in forms if form.role == "compact"][-1]  # the one that was judged
     return Exported.seal(out, ExportedInfo(contract=contract, forms=forms, served=served, ladder=rungs))
 
 
 def _sources(trained: Trained, compact: Compact) -> list[Source]:
-    def trial(name: str) -> Callable[[], nn.Module]:
-        return lambda: load_weights(trained.info.architecture, trained.weights(name))
-
-    def small(model: CompactModel) -> Callable[[], nn.Module]:
-        return lambda: load_weights(model.architecture, compact.weights(model.name))
-
-    dense = trained.info.architecture
-    model = compact.info.model
-    found = [
-        Source("compact", "compact", model.architecture, small(model), model),
-        Source("dense", "dense", dense, trial(trained.info.chosen), None),
+    dense, model = trained.info.architecture, compact.info.model
+    baselines = [(b.name, b.trial) for b in trained.info.baselines if b.trial is not None]
+    return [
+        Source("compact", "compact", model.architecture, compact.weights(model.name), model),
+        Source("dense", "dense", dense, trained.weights(trained.info.chosen)),
+        *(Source(name, "baseline", dense, trained.weights(trial)) for name, trial in baselines),
+        *(
+            Source(f"{other.name}-compact", "compact_baseline", other.architecture, compact.weights(other.name), other)
+            for other in compact.info.baselines
+        ),
     ]
-    for baseline in trained.info.baselines:
-        if baseline.trial is not None:
-            found.append(Source(baseline.name, "baseline", dense, trial(baseline.trial), None))
-    for other in compact.info.baselines:
-        found.append(Source(f"{other.name}-compact", "compact_baseline", other.architecture, small(other), other))
-    return found
 
 
-def _write(source: Source, contract: Contract, out: Path) -> list[tuple[Form, Path]]:
+def _write(source: Source, network: nn.Module, contract: Contract, out: Path) -> list[Form]:
     """Write a network as float32 and, if it was quantised, as INT8."""
     float32 = out / f"{source.name}.fp32.onnx"
-    graph.write_float32(source.load(), source.architecture, contract, float32)
+    graph.write_float32(network, source.architecture, contract, float32)
     written = [_form(source, "fp32", float32)]
     if source.compact is not None and source.compact.quantisation is not None:
         int8 = out / f"{source.name}.int8.onnx"
         graph.write_int8(float32, source.compact.quantisation, int8)
         written.append(_form(source, "int8", int8))
-    form, path = written[-1]
-    if source.compact is not None and form.sha256 != source.compact.sha256:
+    last = written[-1]
+    if source.compact is not None and last.sha256 != source.compact.sha256:
         raise ExportError(
-            f"{path.name} is not the file that was judged",
-            got=f"sha256 {form.sha256}",
+            f"{last.file} is not the file that was judged",
+            got=f"sha256 {last.sha256}",
             expected=f"sha256 {source.compact.sha256}",
             do="bigstep run CONFIG with the versions of torch, onnx and onnxruntime that compressed it",
         )
     return written
 
 
-def _form(source: Source, precision: Precision, path: Path) -> tuple[Form, Path]:
-    form = Form(
+def _form(source: Source, precision: Precision, path: Path) -> Form:
+    return Form(
         network=source.name,
         role=source.role,
         precision=precision,
@@ -112,17 +107,19 @@ def _form(source: Source, precision: Precision, path: Path) -> tuple[Form, Path]
         sha256=sha256(path),
         bytes=path.stat().st_size,
     )
-    return form, path
 
 
 def _compare(
-    config: ExportConfig, source: Source, written: list[tuple[Form, Path]], contract: Contract, held_out: np.ndarray
+    config: ExportConfig,
+    source: Source,
+    network: nn.Module,
+    predictors: list[Predictor],
+    held_out: NDArray[np.uint8],
 ) -> list[Rung]:
     """Compare PyTorch with ONNX float32 at several batch sizes, and float32 with INT8 on every held-out image."""
-    predictors = [Predictor.open(path, contract, sha256=form.sha256) for form, path in written]
     few = held_out[:: max(1, len(held_out) // config.max_batch)][: config.max_batch]
     with one_thread():
-        expected = predict(source.load(), normalise(few, source.architecture)).numpy()
+        expected = predict(network, normalise(few, source.architecture)).numpy()
     expected = np.concatenate([expected[:n] for n in ladder.batch_sizes(len(few), config.max_batch)])
     found = ladder.logits_by_batch(predictors[0], few, config.max_batch)
     rungs = [ladder.max_abs_rung(source.name, expected, found, config.fp32_tolerance)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -84,9 +85,10 @@ def notes(
     rivals = [form for form in exported.info.forms if form.role == "compact_baseline"]
     unfitted = {model.sha256 for model in compact.info.baselines if not model.fitted}
     for form in rivals:
-        told = f"alike) {_ruled(form, groups, judged)}; {_versus(config, evidence, served, form)}."
-        unfair = ") never fitted again after pruning: no fair rival."
-        found.append(f"{form.name} (conventional, compressed" + (unfair if form.sha256 in unfitted else f" {told}"))
+        told = ") never fitted again after pruning: no fair rival"
+        if form.sha256 not in unfitted:
+            told = f" alike) {_ruled(form, groups, judged)}; {_versus(config, evidence, served, form)}"
+        found.append(f"{form.name} (conventional, compressed{told}.")
     found += _better_than_dense(config, exported, groups, judged)
     untrue = [parity(rung) for rung in exported.info.ladder if rung.network not in ("compact", "dense")]
     found += [f"Do not trust this baseline. {check.says}" for check in untrue if check.outcome != "passed"]
@@ -124,14 +126,10 @@ def _versus(config: VerifyConfig, evidence: Evidence, served: str, rival: Form) 
 
 def _better_than_dense(config: VerifyConfig, exported: Exported, groups: Sequence[str], judged: Judged) -> list[str]:
     """Say which uncompressed conventional networks are surely more accurate than the network that was compressed."""
-    dense, found = exported.info.dense.name, []
-    sure = f"with {100 * config.confidence:g}% confidence"
-    for name in [form.name for form in exported.info.forms if form.role == "baseline"]:
-        bounds = {group: judged[name, group].bound for group in groups}
-        better = [group for group, bound in bounds.items() if bound is not None and bound < 0]
-        if better:
-            found.append(f"{name} (conventional) is more accurate than {dense}, {sure}, in: {', '.join(better)}.")
-    return found
+    names = [form.name for form in exported.info.forms if form.role == "baseline"]
+    better = {name: [group for group in groups if (judged[name, group].bound or 0) < 0] for name in names}
+    than = f"more accurate than {exported.info.dense.name}, with {100 * config.confidence:g}% confidence"
+    return [f"{name} (conventional) is {than}, in: {', '.join(where)}." for name, where in better.items() if where]
 
 
 def parity(rung: Rung) -> Check:
@@ -209,7 +207,7 @@ def _bytes(served: Form, compact: Compact) -> Check:
 
 def _present(config: VerifyConfig, evidence: Evidence, group: str) -> Check:
     n, sources = int(evidence.mask(group).sum()), evidence.sources(group)
-    ok = sources >= config.min_group
+    ok = n > 0 and sources >= config.min_group
     says = (
         f"{group}: {n:,} test images come from {sources:,} independent sources, and at least {config.min_group:,} "
         f"are needed{', so the group can be judged' if ok else '; that is too few to judge the group'}."
@@ -335,13 +333,9 @@ def sources_to_decide(
         repeated = drop_interval(np.tile(before_N, times), np.tile(after_N, times), clusters, config.confidence)
         return repeated.high <= config.margin
 
-    few, enough = 1, MOST_SOURCES
-    if not decides(enough):
-        return None
-    while enough - few > 1:
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if decides(middle) else (middle, enough)
-    return enough * len(names)
+    times = range(2, MOST_SOURCES + 1)  # once is what could not be decided
+    first = bisect_left(times, True, key=decides)
+    return times[first] * len(names) if first < len(times) else None
 
 
 def _what_would_decide(config: VerifyConfig, pair: Pair) -> str:

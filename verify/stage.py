@@ -34,9 +34,8 @@ TIMED_IMAGES = 64
 def run(config: VerifyConfig, images: Images, compact: Compact, exported: Exported, *, out: Path) -> Verdict:
     """Run every exported file over the test split, decide, and seal the decision as a `Verdict`.
 
-    The folder holds `logits.<form>.npy` (float32, N x K), `ids.npy` (N,) and, outside the digest, `measured.json`:
-    `latency` at batch 1 and `throughput` at the best batch, by form; `budgets`, a list of checks; the machine's
-    `fingerprint`. Budgets are no part of the verdict: they hold for this machine, the verdict for these bytes.
+    The folder holds `logits.<form>.npy` (float32, N x K), `ids.npy` (N,) and, outside the digest, what was `Measured`.
+    Budgets are not part of the verdict: they hold for this machine, the verdict for these bytes.
 
     Args:
         config: the section `verify` of the configuration.
@@ -44,7 +43,7 @@ def run(config: VerifyConfig, images: Images, compact: Compact, exported: Export
         out: a folder to fill.
 
     Raises:
-        RecordError: a file is missing or altered, is no model, or its contract is not that of the images.
+        RecordError: a file is missing or altered, is not a model, or its contract is not that of the images.
     """
     _check_contract(images, exported)
     out.mkdir(parents=True, exist_ok=True)

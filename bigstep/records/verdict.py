@@ -88,10 +88,6 @@ class VerdictInfo(Value):
     judged: dict[str, str]
     notes: list[str]
 
-    def by_form(self) -> dict[tuple[str, str], GroupScore]:
-        """Return the scores by form and group."""
-        return {(score.form, score.group): score for score in self.scores}
-
 
 @dataclass(frozen=True)
 class Verdict(Record[VerdictInfo]):

@@ -136,16 +136,16 @@ def test_a_fine_tuning_that_diverges_is_taken_back_and_said_so(shop, dense):
 def test_the_shipped_file_can_be_written_again_from_the_numbers(shop, dense, contract, rows, tmp_path):
     workshop = shop(keep_fractions=(0.5,))
     best, _ = search(workshop, dense)
-    again, quantisation = workshop.write(best.network, "again", int8=True)
-    assert sha256(again) == best.model.sha256 and quantisation == best.model.quantisation
+    again, model = workshop.write(best.network, "again", int8=True)
+    assert sha256(again) == best.model.sha256 and model == best.model
     logits = Predictor.open(again, contract).predict_all(np.array(rows.split("validation").images))
     assert (logits.argmax(axis=1) == rows.split("validation").labels).mean() > 0.8
 
 
 @pytest.mark.parametrize(("target_cpu", "reduced"), [("generic", True), ("vnni", False)])
 def test_older_processors_get_seven_bits(shop, dense, target_cpu, reduced):
-    _, quantisation = shop(target_cpu=target_cpu).write(dense, "x", int8=True)
-    assert quantisation.reduce_range is reduced
+    _, model = shop(target_cpu=target_cpu).write(dense, "x", int8=True)
+    assert model.quantisation.reduce_range is reduced
 
 
 def test_shrinking_leaves_the_network_it_started_from(shop, dense):

@@ -46,7 +46,7 @@ def test_hashes_and_sizes_are_those_of_the_files(exported, small_run):
 
 def test_the_ladder_has_its_rungs_and_keeps_its_limits(exported):
     rungs = {(r.network, r.measure): r for r in exported.info.ladder}
-    networks = {form.name.rpartition("-")[0] for form in exported.info.forms}
+    networks = {form.network for form in exported.info.forms}
     assert {n for n, measure in rungs if measure == "max_abs_difference"} == networks
     assert ("compact", "argmax_agreement") in rungs and ("dense", "argmax_agreement") not in rungs
     for rung in exported.info.ladder:

@@ -43,9 +43,6 @@ class FormFacts:
 def forms(run: JudgedRun) -> list[FormFacts]:
     """Return what is known of every file, role by role."""
     info, measured = run.exported.info, run.measured
-    scores: dict[str, dict[str, GroupScore]] = {form.name: {} for form in info.forms}
-    for score in run.verdict.info.scores:
-        scores[score.form][score.group] = score
     base, fast = (found.get(info.dense.name) for found in (measured.latency, measured.throughput))
 
     def facts(form: Form) -> FormFacts:
@@ -55,7 +52,7 @@ def forms(run: JudgedRun) -> list[FormFacts]:
             served=form.name == info.served,
             role=ROLES[form.role] + (", served" if form.name == info.served else ""),
             smaller=info.dense.bytes / form.bytes,
-            scores=scores[form.name],
+            scores={score.group: score for score in run.verdict.info.scores if score.form == form.name},
             latency=latency,
             latency_ratio=latency.p50_ms / base.p50_ms if latency and base and base.p50_ms else None,
             throughput=throughput,

@@ -45,7 +45,7 @@ def document(outcome: RunOutcome, folder: Path) -> str:
 
 
 def _error(outcome: RunOutcome, error: BaseException) -> str:
-    stopped = next(stage.name for stage in outcome.stages() if stage.state == "stopped")
+    stopped = next(stage.stage for stage in outcome.stages() if stage.action == "stopped")
     place = stopped if " " in stopped else f"in {stopped}"  # "before data", "after verify"
     if isinstance(error, KeyboardInterrupt):
         return f"## ✘ Interrupted {place}\n\n**{_name(outcome)}** · {GO_ON}."
@@ -115,7 +115,7 @@ def _next(folder: Path, *, passed: bool) -> str:
 
 def _stages(outcome: RunOutcome) -> str:
     rows = [
-        [stage.name, STATES[stage.state], NONE if stage.state == "not reached" else f"{stage.seconds:.1f}"]
+        [stage.stage, STATES[stage.action], NONE if stage.action == "not reached" else f"{stage.seconds:.1f}"]
         for stage in outcome.stages()
     ]
     table = _table(["stage", "", "seconds:"], rows, "junit.xml")

@@ -12,7 +12,7 @@ from typing import Literal
 
 from bigstep.records.verdict import Check
 from bigstep.text import printable
-from verify.report.run_outcome import RunOutcome, StageResult, message, origin
+from verify.report.run_outcome import RunOutcome, StageRun, message, origin
 
 Result = Literal["failure", "error", "skipped"]
 COUNTED: dict[Result, str] = {"failure": "failures", "error": "errors", "skipped": "skipped"}
@@ -52,15 +52,15 @@ def document(outcome: RunOutcome) -> bytes:
     return xml + b"\n"
 
 
-def _stage(stage: StageResult, outcome: RunOutcome) -> Case:
-    if stage.state == "not reached":
-        return Case(stage.name, result="skipped", message="not reached: an earlier error stopped the run")
-    if stage.state != "stopped" or outcome.error is None:
-        return Case(stage.name, stage.seconds, text=REUSED if stage.state == "reused" else "")
+def _stage(stage: StageRun, outcome: RunOutcome) -> Case:
+    if stage.action == "not reached":
+        return Case(stage.stage, result="skipped", message="not reached: an earlier error stopped the run")
+    if stage.action != "stopped" or outcome.error is None:
+        return Case(stage.stage, stage.seconds, text=REUSED if stage.action == "reused" else "")
     said, error = message(outcome.error), outcome.error
     kind = "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
     text = "\n\n".join(part for part in (said, origin(error)) if part)
-    return Case(stage.name, stage.seconds, "error", kind, said.splitlines()[0], text)
+    return Case(stage.stage, stage.seconds, "error", kind, said.splitlines()[0], text)
 
 
 def _gate(outcome: RunOutcome) -> list[Case]:

@@ -57,9 +57,9 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "decisive": [check for check in ranked if check not in routine],
         "routine": routine,
         "budgets": facts.worst_first(run.measured.budgets),
-        "comparisons": [_comparison_row(check) for check in verdict.comparisons],
+        "comparisons": verdict.comparisons,
         "notes": [*verdict.notes, *facts.missing_baselines(run)],
-        "flips": [_flip_row(flip) for flip in _changed_predictions(run)],
+        "flips": _changed_predictions(run),
         "labels": [_label_row(label, dense, served) for label in info.contract.labels],
         "dense": dense.form.name,
         "served": served.form,
@@ -71,7 +71,7 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "rates_from": plots.SPLITS[trained.rule],
         "at_edge": trained.at_edge,
         "baselines": trained.baselines,
-        "frontier": [_step_row(candidate) for candidate in run.compact.info.frontier],
+        "frontier": run.compact.info.frontier,
         "source": run.compact.info.source,
         "contract": info.contract,
         "data": run.images.info,
@@ -80,17 +80,10 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "fingerprint": run.measured.fingerprint,
         "timed": _timed(run),
         "machine": _machine(run),
-    }
-
-
-def _comparison_row(check: Check) -> dict[str, str | None]:
-    return {
-        "network": check.form,
-        "group": check.group,
-        "drop": NONE if check.measured is None else f"{100 * check.measured:+.1f}",
-        "bound": NONE if check.bound is None else f"{100 * check.bound:+.1f}",
-        "limit": NONE if check.limit is None else f"{100 * check.limit:.1f}",
-        "outcome": check.outcome,
+        "write_drops": _drops,
+        "write_points": _points,
+        "write_share": lambda n, of: f"{n} ({n / of:.1%})",
+        "write_bytes": lambda size: NONE if size is None else format_bytes(size),
     }
 
 
@@ -167,16 +160,11 @@ def _changed_predictions(run: JudgedRun) -> list[Flips]:
     return [flip for flip in found if flip is not None and flip.n]
 
 
-def _flip_row(flip: Flips) -> dict[str, Any]:
-    changed = {"negative": flip.negative, "positive": flip.positive}
-    return {"group": flip.group, "n": flip.n, **{k: f"{n} ({n / flip.n:.1%})" for k, n in changed.items()}}
-
-
 def _label_row(label: str, dense: FormFacts, served: FormFacts) -> dict[str, str]:
     was, now = (form.scores[f"label={label}"] for form in (dense, served))
-    known = was.accuracy is not None and now.accuracy is not None
-    change = f"{100 * ((now.accuracy or 0) - (was.accuracy or 0)):+.1f}" if known else NONE
-    return {"label": label, "n": f"{now.n:,}", "dense": _bounded(was), "served": _bounded(now), "change": change}
+    change = None if was.accuracy is None or now.accuracy is None else now.accuracy - was.accuracy
+    found = {"label": label, "n": f"{now.n:,}", "change": _points(change)}
+    return {**found, "dense": _bounded(was), "served": _bounded(now)}
 
 
 def _worst_label(run: JudgedRun, dense: FormFacts, served: FormFacts) -> list[str]:
@@ -206,21 +194,17 @@ def _rate_row(trained: TrainedInfo, point: RatePoint) -> dict[str, Any]:
     }
 
 
-def _step_row(candidate: Candidate) -> dict[str, Any]:
-    drops = [
-        f"{d.group} {d.after:.1%} (drop {100 * d.drop:.2f}, at most {100 * d.high:.2f} points)" for d in candidate.drops
-    ]
-    return {
-        "step": candidate.step,
-        "bytes": NONE if candidate.bytes is None else format_bytes(candidate.bytes),
-        "drops": "; ".join(drops) or NONE,
-        "kept": candidate.kept,
-        "why": candidate.why,
-    }
+def _drops(candidate: Candidate) -> str:
+    drops = [(d, f"drop {100 * d.drop:.2f}, at most {100 * d.high:.2f} points") for d in candidate.drops]
+    return "; ".join(f"{d.group} {d.after:.1%} ({points})" for d, points in drops) or NONE
 
 
 def _percent(fraction: float | None) -> str:
     return NONE if fraction is None else f"{fraction:.1%}"
+
+
+def _points(fraction: float | None, sign: str = "+") -> str:
+    return NONE if fraction is None else f"{100 * fraction:{sign}.1f}"
 
 
 def _times(ratio: float | None) -> str:

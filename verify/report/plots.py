@@ -69,9 +69,8 @@ def learning_rates(trained: TrainedInfo) -> str:
         for axes, names in zip(panels, shown_panels, strict=True):
             for name in names:
                 colour, marker, dash = INK[name]
-                means = [point.numbers.get(name) for point in points]
-                line = [float("nan") if value is None else value for value in means]
-                axes.plot(rates, line, dash, marker=marker, color=colour, label=name, zorder=3)
+                means = [point.numbers.get(name) for point in points]  # where there is none, the line is broken
+                axes.plot(rates, means, dash, marker=marker, color=colour, label=name, zorder=3)
                 seeds = [(t.recipe.rate, value) for t in fitted if (value := t.numbers.get(name)) is not None]
                 axes.scatter([r for r, _ in seeds], [v for _, v in seeds], s=12, marker=marker, color=colour, alpha=0.4)
             _hatch_unfitted(axes, points)
@@ -143,11 +142,9 @@ def _draw_steps(axes: Any, kept: Sequence[Candidate]) -> None:
         axes.set_xticks([])
         return
     steps = range(len(kept) + 1)
-    for group in [drop.group for drop in kept[0].drops]:
+    for group, before in [(drop.group, drop.before) for drop in kept[0].drops]:
         colour, marker, dash = INK.get(group, OTHER)
-        before = next(drop.before for drop in kept[0].drops if drop.group == group)
-        values = [before, *(_accuracy_after(candidate, group) for candidate in kept)]
-        line = [float("nan") if value is None else value for value in values]
+        line = [before, *(_accuracy_after(candidate, group) for candidate in kept)]
         axes.plot(steps, line, dash, marker=marker, color=colour, label=group)
     axes.set_xticks(steps, ["dense", *(candidate.step for candidate in kept)], rotation=20, ha="right")
     axes.set_xlim(-0.3, len(kept) + 0.3)
@@ -160,10 +157,16 @@ def _draw_files(axes: Any, files: Sequence[FormFacts]) -> None:
         present = [(x, score) for x, score in found if score is not None and score.accuracy is not None]
         if present:
             colour, marker, dash = INK[group]
-            heights = [score.accuracy for _, score in present]
-            errors = _errors([score for _, score in present])
+            x, scores = zip(*present, strict=True)
             axes.errorbar(
-                [x for x, _ in present], heights, errors, fmt=dash, marker=marker, color=colour, capsize=3, label=None
+                x,
+                [score.accuracy for score in scores],
+                _errors(scores),
+                fmt=dash,
+                marker=marker,
+                color=colour,
+                capsize=3,
+                label=None,
             )
             axes.plot([], [], dash, marker=marker, color=colour, label=group)
     axes.set_xticks(range(len(files)), [file.form.name for file in files], rotation=20, ha="right")
@@ -175,8 +178,7 @@ def _scatter_candidates(axes: Any, frontier: Sequence[Candidate], group: str) ->
         tried = [(c.bytes, _accuracy_after(c, group)) for c in frontier if c.kept == kept]
         drawn = [(size, value) for size, value in tried if value is not None]
         if drawn:
-            x, y = [size for size, _ in drawn], [value for _, value in drawn]
-            axes.plot(x, y, marker, markersize=7, color="#888888", fillstyle="none", label=label)
+            axes.plot(*zip(*drawn, strict=True), marker, markersize=7, color="#888888", fillstyle="none", label=label)
 
 
 def _scatter_files(axes: Any, files: Sequence[FormFacts], group: str) -> None:

@@ -13,19 +13,17 @@ from bigstep.text import markdown
 
 def markdown_page(template: str, facts: Mapping[str, Any]) -> str:
     """Fill in a Markdown template."""
+
+    def escape(value: object) -> object:
+        return markdown(value, most=len(value)) if isinstance(value, str) else value  # numbers pass through
+
     # Autoescape would write HTML entities; `finalize` escapes every printed value for Markdown instead.
-    environment = _environment(autoescape=False, finalize=_escape)
-    return environment.get_template(template).render(facts)
+    return _environment(autoescape=False, finalize=escape).get_template(template).render(facts)
 
 
 def html_page(template: str, facts: Mapping[str, Any]) -> str:
     """Fill in an HTML template; what it does not mark as safe is escaped."""
     return _environment(autoescape=True).get_template(template).render(facts)
-
-
-def _escape(value: object) -> object:
-    """Make any text safe inside a Markdown sentence or table cell; numbers pass through."""
-    return markdown(value, most=len(value)) if isinstance(value, str) else value
 
 
 def _environment(**options: Any) -> jinja2.Environment:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from bigstep.errors import BigstepError
 from bigstep.records.run import JudgedRun, RunRecords
@@ -17,18 +17,13 @@ GO_ON = "the same command goes on from here: a finished stage is not run again"
 
 @dataclass
 class StageRun:
-    """A stage while it runs: `begun` until it ends, then `reused` or `ran`; how long it took, in seconds."""
+    """A planned stage, or the place between stages where a run stopped; how long it took, in seconds.
+
+    While it runs it has `begun`, then it was `reused` or `ran`; where an error came it `stopped`.
+    """
 
     stage: str
-    action: Literal["reused", "ran", "begun"]
-    seconds: float
-
-
-class StageResult(NamedTuple):
-    """What became of one planned stage, or of the place between stages where a run stopped."""
-
-    name: str
-    state: Literal["reused", "ran", "stopped", "not reached"]
+    action: Literal["begun", "reused", "ran", "stopped", "not reached"]
     seconds: float
 
 
@@ -61,18 +56,18 @@ class RunOutcome:
         """Return what the run is reported from, if a verdict was reached."""
         return self.records.judged() if self.records.verify else None
 
-    def stages(self) -> list[StageResult]:
+    def stages(self) -> list[StageRun]:
         """Return what became of every planned stage, in order.
 
         A run that stopped where no stage was under way (a package is missing, the bundle cannot be written) has one
         entry more, `before data` or `after verify`, so that the error always has a place.
         """
-        done = [StageResult(run.stage, run.action, run.seconds) for run in self.history if run.action != "begun"]
+        done = [run for run in self.history if run.action != "begun"]
         if self.error is None:
             return done
-        under_way = [StageResult(run.stage, "stopped", run.seconds) for run in self.history if run.action == "begun"]
-        between = StageResult(f"after {done[-1].name}" if done else f"before {self.planned[0]}", "stopped", 0.0)
-        missed = [StageResult(name, "not reached", 0.0) for name in self.planned[len(self.history) :]]
+        under_way = [replace(run, action="stopped") for run in self.history if run.action == "begun"]
+        between = StageRun(f"after {done[-1].stage}" if done else f"before {self.planned[0]}", "stopped", 0.0)
+        missed = [StageRun(name, "not reached", 0.0) for name in self.planned[len(self.history) :]]
         return [*done, *(under_way or [between]), *missed]
 
 

@@ -4,7 +4,7 @@ from math import nan
 
 import pytest
 
-from bigstep.records.verdict import Check, GroupScore, VerdictInfo, three_way, worst
+from bigstep.records.verdict import Check, three_way, worst
 
 
 def check(rule, **about):
@@ -43,13 +43,3 @@ def test_the_worst_outcome_counts():
     assert worst(["passed", "undecided", "failed"]) == "failed"
     assert worst(["passed", "undecided"]) == "undecided"
     assert worst([]) == "passed"
-
-
-def test_scores_are_found_by_form_and_group():
-    scores = [
-        GroupScore(form=form, group=group, n=9, accuracy=None, low=None, high=None)
-        for form in ("dense-fp32", "compact-int8")
-        for group in ("aligned", "all")
-    ]
-    info = VerdictInfo(outcome="passed", checks=[], scores=scores, comparisons=[], judged={}, notes=[])
-    assert info.by_form()["compact-int8", "aligned"] is scores[2] and len(info.by_form()) == 4

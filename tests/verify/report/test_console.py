@@ -23,14 +23,14 @@ def shown(tmp_path, capsys):
 def test_the_models_are_the_served_file_the_dense_one_and_the_baselines(judged, changed, tmp_path):
     unserved = judged.exported.info.forms[0].model_copy(update={"precision": "fp32"})
     run = changed(judged, exported={"forms": [unserved, *judged.exported.info.forms]})
-    scores, latency = run.verdict.info.by_form(), run.measured.latency
+    scores = {(s.form, s.group): s.accuracy for s in run.verdict.info.scores}
     models = Summary(run, tmp_path).as_json()["models"]
     assert [model["model"] for model in models] == ["compact-int8", "dense-fp32", "adam-fp32", "adam-compact-int8"]
     for model in models:
         name = model["model"]
         assert model["bytes"] == (run.exported.folder / run.exported.info.form(name).file).stat().st_size
-        assert [model[group] for group in GROUPS] == [scores[name, group].accuracy for group in GROUPS]
-        assert model["latency_ms"] == latency[name].p50_ms
+        assert [model[group] for group in GROUPS] == [scores[name, group] for group in GROUPS]
+        assert model["latency_ms"] == run.measured.latency[name].p50_ms
 
 
 def test_another_number_is_shown(judged, changed, shown):

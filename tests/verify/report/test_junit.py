@@ -83,6 +83,8 @@ def test_budgets_have_a_suite_of_their_own(passed, changed, check, ended, budget
     cases = read(ended(run))
     assert looks(cases["budgets"]) == {"latency budget": look}
     assert set(looks(cases["gate"]).values()) == {"ok"}
+    after = read(ended(run, OSError(28, "No space left on device", "bundle")))
+    assert looks(after["budgets"]) == {"latency budget": look}, "what was judged is told, whatever came after"
 
 
 def test_a_users_error_has_its_message_and_no_traceback(passed, ended):

@@ -7,7 +7,7 @@ from verify.report.run_outcome import GO_ON, StageRun, message, origin
 
 
 def states(outcome):
-    return {stage.name: stage.state for stage in outcome.stages()}
+    return {run.stage: run.action for run in outcome.stages()}
 
 
 def test_a_run_that_ended_well_has_a_verdict(judged, ended):
