@@ -63,8 +63,8 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
     """Return the data set with one more attribute, `planted`, painted into every image.
 
     There are as many values as labels, at most ten, in turn beyond; label k goes with value k. Of the images of train
-    and `validation_biased` exactly round(rho * N) show another value, spread evenly over the labels; in validation
-    and test every value is equally frequent within each label, within one image. Given attributes, labels, ids and
+    and `validation_biased` exactly round(conflicting * N) show another value, spread evenly over the labels; in
+    validation and test every value is equally frequent within each label, within one image. Given attributes, labels, ids and
     sources stay; masks of core and spurious regions follow what is painted over. Grey images become RGB, but for
     `corruption`. Pixels that are still in image files are painted when they are decoded.
 
@@ -85,7 +85,7 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
     for done, name in enumerate(get_args(SplitName), start=1):
         part = built.parts[name]
         if name in ("train", "validation_biased"):
-            bias = contradict(part.labels, len(built.labels), values, config.rho, rng)
+            bias = contradict(part.labels, len(built.labels), values, config.conflicting, rng)
         else:
             bias = evenly(part.labels, values, rng)
         paint = Paint(config.kind, painter, steps[bias], channels, placed)

@@ -72,7 +72,7 @@ def stop_after(monkeypatch, reads):
     return numbers
 
 
-PLANTED = {"plant": {"kind": "background", "rho": 0.1}, "rebalance": True}
+PLANTED = {"plant": {"kind": "background", "conflicting": 0.1}, "rebalance": True}
 
 
 @pytest.mark.parametrize("settings", [{}, PLANTED])
