@@ -48,8 +48,12 @@ def _judged_form(bundle: Bundle) -> Form:
     if form is None:
         raise RecordError(f"{bundle.folder} does not hold the form it serves", expected=info.served)
     if info.verdict.outcome != "passed":
-        do = "see report.html for the checks that did not pass; only a passed bundle is served"
-        raise NoVerdict(f"{bundle.folder} did not pass the gate", got=info.verdict.outcome, expected="passed", do=do)
+        raise NoVerdict(
+            f"{bundle.folder} did not pass the gate",
+            got=info.verdict.outcome,
+            expected="passed",
+            do="see report.html for the checks that did not pass; only a passed bundle is served",
+        )
     open_checks = [f"{check.name}: {check.outcome}" for check in info.verdict.checks if check.outcome != "passed"]
     if open_checks or not info.verdict.checks:
         raise NoVerdict(

@@ -144,10 +144,9 @@ def infer_operation(model: ModelInfo, contract: Contract, path: str) -> dict[str
 
 def path_parameters(model: ModelInfo, path: str) -> list[dict[str, Any]]:
     """Return the OpenAPI description of what a path of the V2 protocol has in braces."""
-    known = {"model": model.name, "version": model.version}
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": [value]}}
-        for name, value in known.items()
+        for name, value in {"model": model.name, "version": model.version}.items()
         if f"{{{name}}}" in path
     ]
 

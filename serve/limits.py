@@ -166,5 +166,10 @@ class BodyLimit:
         return None
 
     def _too_large(self, got: str) -> Refusal:
-        expected = f"at most {self.limits.max_body_bytes} bytes"
-        return Refusal(413, "the body is too large", got=got, expected=expected, do="send fewer or smaller images")
+        return Refusal(
+            413,
+            "the body is too large",
+            got=got,
+            expected=f"at most {self.limits.max_body_bytes} bytes",
+            do="send fewer or smaller images",
+        )

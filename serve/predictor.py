@@ -111,8 +111,12 @@ def _load_cuda() -> None:
 
 
 def _no_cuda(got: object) -> ConfigError:
-    do = "see what is missing: bigstep doctor; install it: pip install '.[gpu]'; or run on the CPU: --device cpu"
-    return ConfigError("the model cannot run on a CUDA device", got=got, expected=CUDA, do=do)
+    return ConfigError(
+        "the model cannot run on a CUDA device",
+        got=got,
+        expected=CUDA,
+        do="see what is missing: bigstep doctor; install it: pip install '.[gpu]'; or run on the CPU: --device cpu",
+    )
 
 
 def _check_contract(path: Path, session: ort.InferenceSession, contract: Contract) -> None:

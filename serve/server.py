@@ -39,8 +39,11 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = found[0]
         return socket.create_server(address, family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
-        do = "choose another one with --port, or --host 127.0.0.1 for this machine only"
-        raise ConfigError(f"cannot listen on {host}:{port}", got=error, do=do) from error
+        raise ConfigError(
+            f"cannot listen on {host}:{port}",
+            got=error,
+            do="choose another one with --port, or --host 127.0.0.1 for this machine only",
+        ) from error
 
 
 def url(listener: socket.socket) -> str:

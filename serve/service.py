@@ -157,8 +157,12 @@ class Service:
         logits_NK = await _while_connected(request, self._logits(body, decode, deadline_s), deadline_s)
         if not np.isfinite(logits_NK).all():
             bad = int(np.count_nonzero(~np.isfinite(logits_NK).all(axis=1)))
-            got = f"{bad} of {len(logits_NK)} images with NaN or infinity"
-            raise Refusal(500, "the model's output is not finite", got=got, do="report it; there is no prediction")
+            raise Refusal(
+                500,
+                "the model's output is not finite",
+                got=f"{bad} of {len(logits_NK)} images with NaN or infinity",
+                do="report it; there is no prediction",
+            )
         return logits_NK
 
     async def receive(self, read: Callable[[], Awaitable[T]]) -> T:
@@ -171,8 +175,9 @@ class Service:
             async with asyncio.timeout(self.limits.request_timeout_s):
                 return await read()
         except TimeoutError:
-            got = f"{self.limits.request_timeout_s:g} s without its end"
-            raise Refusal(408, "the body did not arrive in time", got=got) from None
+            raise Refusal(
+                408, "the body did not arrive in time", got=f"{self.limits.request_timeout_s:g} s without its end"
+            ) from None
         except ClientDisconnect:
             raise _gone() from None
 
@@ -184,9 +189,13 @@ class Service:
             self._check_room(len(images_NHWC))
             return await self.batcher.predict(images_NHWC, deadline_s)
         except QueueFull:
-            got = f"{self.waiting_images} images waiting"
-            do = "send the request again after a while"
-            raise Refusal(503, "the queue is full", got=got, do=do, retry=True) from None
+            raise Refusal(
+                503,
+                "the queue is full",
+                got=f"{self.waiting_images} images waiting",
+                do="send the request again after a while",
+                retry=True,
+            ) from None
         except DeadlinePassed:
             raise _late() from None
         except RunFailed as error:

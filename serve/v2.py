@@ -63,8 +63,12 @@ class V2:
         """List the one model; with {"ready": true} only while it is."""
         body = await self.service.receive(request.body)
         if len(body) > MAX_QUESTION_BYTES:
-            expected = f"at most {MAX_QUESTION_BYTES} bytes"
-            raise Refusal(413, "the question is too long", got=f"{len(body)} bytes", expected=expected)
+            raise Refusal(
+                413,
+                "the question is too long",
+                got=f"{len(body)} bytes",
+                expected=f"at most {MAX_QUESTION_BYTES} bytes",
+            )
         wants_ready = read_object(body).get("ready", False) if body else False
         if type(wants_ready) is not bool:
             raise Refusal(400, "wrong ready", got=type(wants_ready).__name__, expected="true or false")
@@ -73,8 +77,11 @@ class V2:
             self.service.check_ready()
         except Refusal as refusal:
             state, reason = "UNAVAILABLE", refusal.what
-        listed = [{"name": self.model.name, "version": self.model.version, "state": state, "reason": reason}]
-        return listed if state == "READY" or not wants_ready else []
+        return (
+            [{"name": self.model.name, "version": self.model.version, "state": state, "reason": reason}]
+            if state == "READY" or not wants_ready
+            else []
+        )
 
     async def metadata(self, request: Request) -> dict[str, Any]:
         """Describe the model's input and output."""

@@ -108,8 +108,13 @@ def _check_parts(body: bytes, contract: Contract, limits: Limits) -> None:
     for sign, most, do in ((b",", values, "send several requests"), (b"[", MAX_LISTS, FLAT), (b"{", MAX_LISTS, FLAT)):
         found = body.count(sign)
         if found > most:
-            got, expected = f"{found} times {sign.decode()!r}", f"at most {most}"
-            raise Refusal(413, "the JSON has too many parts", got=got, expected=expected, do=do)
+            raise Refusal(
+                413,
+                "the JSON has too many parts",
+                got=f"{found} times {sign.decode()!r}",
+                expected=f"at most {most}",
+                do=do,
+            )
 
 
 def _check_outputs(outputs: Any, name: str) -> None:
@@ -118,12 +123,12 @@ def _check_outputs(outputs: Any, name: str) -> None:
             raise Refusal(400, "the model has no such output", got=_shown(output.get("name")), expected=repr(name))
         parameters = _parameters("parameters of the output", output)
         if parameters.get("binary_data"):
-            expected = "binary_data false, or none"
-            raise Refusal(400, NO_BINARY, got="binary_data true", expected=expected, do=ASK_JSON)
+            raise Refusal(400, NO_BINARY, got="binary_data true", expected="binary_data false, or none", do=ASK_JSON)
         others = sorted(set(parameters) - {"binary_data"})
         if others:
-            expected = "none, or binary_data false"
-            raise Refusal(400, "these output parameters are not spoken", got=_shown(others), expected=expected)
+            raise Refusal(
+                400, "these output parameters are not spoken", got=_shown(others), expected="none, or binary_data false"
+            )
 
 
 def _images(tensor: dict[str, Any], contract: Contract, limits: Limits) -> NDArray[np.uint8]:

@@ -174,12 +174,17 @@ def read_manifest(folder: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if content.get("format") != FORMAT:
-            do = f"use the version of bigstep that made it, or {REPAIR}"
-            raise RecordError(f"{path} has an unknown format", got=content.get("format"), expected=FORMAT, do=do)
+            raise RecordError(
+                f"{path} has an unknown format",
+                got=content.get("format"),
+                expected=FORMAT,
+                do=f"use the version of bigstep that made it, or {REPAIR}",
+            )
         manifest = Manifest.model_validate(content)
     except (FileNotFoundError, NotADirectoryError):
-        got = "no manifest.json" if folder.is_dir() else "no such folder"
-        raise RecordError(f"{folder} is no record", got=got, do=REPAIR) from None
+        raise RecordError(
+            f"{folder} is no record", got="no manifest.json" if folder.is_dir() else "no such folder", do=REPAIR
+        ) from None
     except (ValueError, AttributeError) as error:
         raise RecordError(f"{path} cannot be read", got=error, do=REPAIR) from error
     found = _digest(manifest.kind, manifest.files)
