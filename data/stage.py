@@ -59,7 +59,10 @@ def run(config: DataConfig, *, out: Path) -> Images:
         built = rebalance(built, config.seed)
     if config.plant:
         built = plant(built, config.plant, config.seed)
-    parts = built.parts if built.mixed else {**built.parts, "train": _mix(built.parts["train"], config.seed)}
+    parts, train = built.parts, built.parts["train"]
+    if not built.mixed:  # files come sorted by class, and INT8 ranges are read off the first images
+        order = np.random.default_rng([config.seed, len(train.labels)]).permutation(len(train.labels))
+        parts = {**parts, "train": train.take(order)}
     written = write(parts, out, judged=built.judge is not None)
     judged = built.judge(written.seen) if built.judge and written.seen else []
     info = ImagesInfo(
@@ -116,12 +119,6 @@ def _list_files(parts: Mapping[SplitName, Part], path: Path) -> None:
             sources = part.images.sources
             for row, number in zip(part.images.rows, part.ids.tolist(), strict=True):
                 table.writerow([name, number, sources.paths[row], sources.sha256[row].tobytes().hex()])
-
-
-def _mix(part: Part, seed: int) -> Part:
-    """Put images in random order: files come sorted by class, and INT8 ranges are read off the first images."""
-    order = np.random.default_rng([seed, len(part.labels)]).permutation(len(part.labels))
-    return Part(*(getattr(part, field)[order] for field in SPLIT_FIELDS))
 
 
 def _aligned(built: Built, column: int) -> list[list[bool]]:

@@ -100,11 +100,17 @@ def corrupt(images_NHWC: NDArray[np.uint8], name: str, level: int, rng: np.rando
     if level not in range(1, LEVELS + 1):
         raise DataError(f"{name} has no such level", got=level, expected=f"1 to {LEVELS}")
     if images_NHWC.dtype != np.uint8 or images_NHWC.ndim != 4 or images_NHWC.shape[3] != 3:
-        got = f"{images_NHWC.dtype} of shape {images_NHWC.shape}"
-        raise DataError("only RGB images can be corrupted", got=got, expected="uint8 of shape (N, H, W, 3)")
+        raise DataError(
+            "only RGB images can be corrupted",
+            got=f"{images_NHWC.dtype} of shape {images_NHWC.shape}",
+            expected="uint8 of shape (N, H, W, 3)",
+        )
     if min(images_NHWC.shape[1:3]) < SMALLEST_PX:
-        got = "x".join(str(side) for side in images_NHWC.shape[1:3])
-        raise DataError("these images are too small to be corrupted", got=got, expected=f"{SMALLEST_PX} px a side")
+        raise DataError(
+            "these images are too small to be corrupted",
+            got="x".join(str(side) for side in images_NHWC.shape[1:3]),
+            expected=f"{SMALLEST_PX} px a side",
+        )
     out = np.empty_like(images_NHWC)
     for start in range(0, len(images_NHWC), CHUNK):
         some = slice(start, start + CHUNK)

@@ -85,8 +85,12 @@ class ArrayFile:
         while self.hashed < until:
             content = os.pread(self.file.fileno(), min(until - self.hashed, BLOCK_BYTES), self.hashed)
             if not content:
-                do = "run again when nothing else writes there"
-                raise DataError(f"{self.path} was cut off while it was written", got=self.hashed, expected=until, do=do)
+                raise DataError(
+                    f"{self.path} was cut off while it was written",
+                    got=self.hashed,
+                    expected=until,
+                    do="run again when nothing else writes there",
+                )
             self.sha256.update(content)
             self.hashed += len(content)
 

@@ -162,10 +162,19 @@ def _rows(table: Table, attributes: tuple[str, ...]) -> tuple[list[Row], list[Fi
         if lines := [f"line {line}" for line, cell in zip(table.lines, cells, strict=True) if not cell]:
             found.append(Finding("error", f"lines without a {name}", lines, "fill it in, or remove the lines"))
     if words and (wrong := sorted({word for word, split in zip(words, splits, strict=True) if not split})):
-        do = "use train, validation and test (or 0, 1, 2)"
-        found.append(Finding("error", "values of the column split that are unknown", wrong, do))
+        found.append(
+            Finding(
+                "error",
+                "values of the column split that are unknown",
+                wrong,
+                "use train, validation and test (or 0, 1, 2)",
+            )
+        )
     if twice := [name for name, count in Counter(ids).items() if name and count > 1]:
         found.append(Finding("error", "ids that occur more than once", twice, "remove the lines, or the column id"))
     each = zip(paths, labels, splits, zip(*bias, strict=True) if bias else [()] * n, ids, strict=True)
-    known = (Row(*cells) for cells in each if cells[0] and cells[1] and all(cells[3]))
-    return [row for row in known if row.split or not words], found
+    return [
+        row
+        for row in (Row(*cells) for cells in each if cells[0] and cells[1] and all(cells[3]))
+        if row.split or not words
+    ], found

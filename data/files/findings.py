@@ -15,7 +15,7 @@ ORDER = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """Say one thing about a data set: how bad it is, what it is, everything that it concerns, and what to do.
+    """One thing about a data set: how bad it is, what it is, everything that it concerns, and what to do.
 
     error: training would be meaningless, or data would be left out silently. warning: read this before you trust a
     number. note: what was done to the images.
@@ -28,14 +28,19 @@ class Finding:
 
     def __str__(self) -> str:
         """Return one line: the number of things concerned and the first of them."""
-        shown = ", ".join(map(quoted, self.concerns[:SHOWN]))
-        more = f" and {len(self.concerns) - SHOWN:,} more" if len(self.concerns) > SHOWN else ""
-        return f"{self.severity}: {self.what} ({len(self.concerns):,}): {shown}{more}" + (self.do and f"; {self.do}")
+        shown = shortened(list(map(quoted, self.concerns)))
+        return f"{self.severity}: {self.what} ({len(self.concerns):,}): {shown}" + (self.do and f"; {self.do}")
 
 
 def quoted(name: str) -> str:
     """Return a name as it can be printed: nothing, control characters and bytes that are no UTF-8 are spelled out."""
     return name if name and name.isprintable() else repr(name)
+
+
+def shortened(names: Sequence[str], count: int | None = None) -> str:
+    """Return the first few names and how many more there are, of `count` in all (default: as many as are given)."""
+    rest = (len(names) if count is None else count) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def report(findings: Iterable[Finding]) -> list[str]:

@@ -100,9 +100,21 @@ def _existing(root: Path, path: str) -> str | None:
 def _complaints(outside: Sequence[str], missing: Sequence[str]) -> list[Finding]:
     found = []
     if outside:
-        do = "give paths below it; a symbolic link that leads out of it counts as outside"
-        found.append(Finding("error", "paths that are absolute or lead out of the data folder", outside, do))
+        found.append(
+            Finding(
+                "error",
+                "paths that are absolute or lead out of the data folder",
+                outside,
+                "give paths below it; a symbolic link that leads out of it counts as outside",
+            )
+        )
     if missing:
-        do = "paths are relative to the CSV file, with / between folders; or remove these lines"
-        found.append(Finding("error", "images that are missing, or are no files", missing, do))
+        found.append(
+            Finding(
+                "error",
+                "images that are missing, or are no files",
+                missing,
+                "paths are relative to the CSV file, with / between folders; or remove these lines",
+            )
+        )
     return found

@@ -64,8 +64,12 @@ def copy_findings(rows: Sequence[Row], sources_N: NDArray[np.int64]) -> Iterator
         if len(splits) == len(labels) == 1:
             agree.append(" = ".join(row.path for row in same))
     if across:
-        do = "keep one of each, or remove the splits: bigstep keeps copies together when it splits"
-        yield Finding("error", "the same picture in several splits", across, do)
+        yield Finding(
+            "error",
+            "the same picture in several splits",
+            across,
+            "keep one of each, or remove the splits: bigstep keeps copies together when it splits",
+        )
     if disagree:
         yield Finding("warning", "the same picture with several labels", disagree, "one of the labels is wrong")
     if agree:
@@ -78,9 +82,12 @@ def alike_findings(
     """Warn of held-out pictures that look like one to train on without being equal to it."""
     alike = [(a, b) for a, b in find(thumbs_NHWC, held_out_N) if sources_N[a] != sources_N[b]]
     if alike:
-        shown = [f"{rows[a].path} ~ {rows[b].path}" for a, b in alike]
-        do = "look at some; if they show one scene, put each scene into one split"
-        yield Finding("warning", "pictures of validation or test that look like one of train", shown, do)
+        yield Finding(
+            "warning",
+            "pictures of validation or test that look like one of train",
+            [f"{rows[a].path} ~ {rows[b].path}" for a, b in alike],
+            "look at some; if they show one scene, put each scene into one split",
+        )
 
 
 def class_findings(
@@ -93,8 +100,12 @@ def class_findings(
         yield Finding("error", "splits without images", empty, "add images: each class needs at least four")
     counts = {name: np.bincount(labels_N[index], minlength=len(labels)) for name, index in splits.items()}
     if unknown := [label for label, n in zip(labels, counts["train"], strict=True) if not n]:
-        do = "add images to train, or remove these"
-        yield Finding("error", "labels that occur in validation or test and never in train", unknown, do)
+        yield Finding(
+            "error",
+            "labels that occur in validation or test and never in train",
+            unknown,
+            "add images to train, or remove these",
+        )
     few = [f"{label}: {n}" for label, n in zip(labels, counts["train"], strict=True) if 0 < n < MIN_IMAGES]
     if few:
         yield Finding("warning", f"classes with fewer than {MIN_IMAGES} images in train", few)

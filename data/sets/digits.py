@@ -14,7 +14,7 @@ from bigstep.config import DataConfig
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.colours import COLOURS, HUES
-from data.bias.conflicts import contradict
+from data.bias.conflicts import BIASED, contradict
 from data.files.built import Built, Part
 
 SIZE_PX = 16
@@ -32,7 +32,7 @@ def build(config: DataConfig) -> Built:
     grey, labels = load()
     parts: dict[SplitName, Part] = {}
     for name, index in split_digits(labels, rng).items():
-        if name in ("train", "validation_biased"):
+        if name in BIASED:
             colours = contradict(labels[index], 10, 10, config.conflicting, rng)
         else:
             colours = np.tile(np.arange(10), len(index))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.files import class_folders, csv_listing, scrutiny
 from data.files.built import Built, Part
@@ -24,6 +23,7 @@ from data.files.findings import Finding, quoted, refuse_errors, report
 from data.files.hashing import hash_files, number_copies
 from data.files.listing import Listing, Row
 from data.files.seen import Seen
+from data.files.settings import square
 from data.files.sources import source_folder
 from data.files.splits import SHARES, draw
 from data.files.writing import look_at
@@ -91,8 +91,7 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
     if not listing.rows:
         found = [*listing.findings, Finding("error", "no image can be used", [listing.origin])]
         refuse_errors(listing.origin, found)
-    size = config.size_px or SIZE_PX
-    spec = InputSpec(height_px=size, width_px=size, fit=config.fit)
+    spec = square(config, SIZE_PX)
     hashed = hash_files(listing.root, [row.path for row in listing.rows], work)
     plan = _plan(listing.rows, listing.attributes, number_copies(hashed.sha256), config.seed)
     pixels = Deferred(hashed, np.arange(len(listing.rows)), spec)
@@ -130,13 +129,19 @@ def read(config: DataConfig) -> Listing:
     visible = [p for p in place.iterdir() if p.is_file() and not p.name.startswith(".")]
     tables = sorted(p.name for p in visible if p.suffix.lower() in TABLES)
     if len(tables) > 1:
-        do = f"--set data.path={place / tables[0]}, or move all but one out of the folder"
-        raise DataError(f"{place} holds several CSV files", got=", ".join(map(quoted, tables)), do=do)
+        raise DataError(
+            f"{place} holds several CSV files",
+            got=", ".join(map(quoted, tables)),
+            do=f"--set data.path={place / tables[0]}, or move all but one out of the folder",
+        )
     if tables:
         return csv_listing.read_listing(place / tables[0], config.bias)
     if config.bias:
-        do = "list the images in a CSV file with columns path, label and these, or remove data.bias"
-        raise DataError(f"{place} holds class folders, which know no bias", got=", ".join(config.bias), do=do)
+        raise DataError(
+            f"{place} holds class folders, which know no bias",
+            got=", ".join(config.bias),
+            do="list the images in a CSV file with columns path, label and these, or remove data.bias",
+        )
     return class_folders.read_listing(place)
 
 
@@ -201,8 +206,9 @@ def _splits(
     drawn = draw(codes[pool, 0], cells[pool], sources_N[pool], shares, rng)
     splits |= {name: pool[index] for name, index in drawn.items()}
     lacking = [f"{name}: {SHARES[name]} %" for name in ("validation", "test") if name in shares and any(given)]
-    what = "splits that are not given, drawn from the images of train"
-    return splits, [Finding("warning", what, lacking)] if lacking else []
+    return splits, [
+        Finding("warning", "splits that are not given, drawn from the images of train", lacking)
+    ] if lacking else []
 
 
 def _ids(rows: Sequence[Row]) -> Iterator[int]:

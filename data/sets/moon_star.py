@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from bigstep.config import DataConfig
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
-from data.bias.conflicts import contradict
-from data.bias.milestones import evenly
+from data.bias.conflicts import bias_of_split
 from data.files.built import Built, Part
 
 SIDE_PX = 32
@@ -53,8 +52,7 @@ def build(config: DataConfig) -> Built:
     first = 0
     for name, size in SIZES.items():
         labels = rng.permutation(np.arange(size) % 2)
-        biased = name in ("train", "validation_biased")
-        bias = contradict(labels, 2, 2, config.conflicting, rng) if biased else evenly(labels, 2, rng)
+        bias = bias_of_split(name, labels, 2, 2, config.conflicting, rng)
         shape, lamp = draw_shape(labels, rng), draw_lamp(size, rng)
         parts[name] = Part(
             images=shine(shape, lamp, bias, rng),
