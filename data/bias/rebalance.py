@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bigstep.errors import DataError
 from data.files.built import Built, Part
-from data.files.findings import SHOWN, shortened
+from data.files.findings import SHOWN, empty_cells, shortened
 
 STREAM = 2  # with the seed of the configuration it gives a generator that no builder has used
 
@@ -53,12 +53,7 @@ def _check(built: Built, test: Part) -> None:
     keep = "or set data.rebalance = false"
     if not built.attributes:
         raise DataError(what, got="no bias attribute", expected="one or more", do=f"name columns in data.bias, {keep}")
-    empty = []
-    for column, (attribute, values) in enumerate(built.attributes.items()):
-        pairs = np.zeros((len(built.labels), len(values)), dtype=np.int64)
-        np.add.at(pairs, (test.labels, test.bias[:, column]), 1)
-        empty += [f"label={built.labels[k]},{attribute}={values[b]}" for k, b in np.argwhere(pairs == 0)]
-    if empty:
+    if empty := empty_cells({"label": built.labels, **built.attributes}, test.labels, test.bias):
         raise DataError(
             what,
             got=f"no test image with {shortened(empty)}",

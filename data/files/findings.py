@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bigstep.errors import DataError
+from bigstep.groups import cell_counts
 
 SHOWN = 5
-ORDER = ("error", "warning", "note")
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Finding:
     number. note: what was done to the images.
     """
 
-    severity: Literal["error", "warning", "note"]
+    severity: Severity
     what: str
     concerns: Sequence[str]
     do: str = ""
@@ -32,8 +36,27 @@ class Finding:
         return f"{self.severity}: {self.what} ({len(self.concerns):,}): {shown}" + (self.do and f"; {self.do}")
 
 
+def present(*findings: Finding) -> list[Finding]:
+    """Return those findings that concern anything."""
+    return [finding for finding in findings if finding.concerns]
+
+
+def empty_cells(
+    columns: Mapping[str, Sequence[str]], labels_N: NDArray[np.int64], bias_NA: NDArray[np.int64]
+) -> list[str]:
+    """Name the cells of label and one attribute that hold no image, like `label=3,colour=gold`."""
+    attributes = [name for name in columns if name != "label"]
+    return [
+        f"label={columns['label'][k]},{name}={columns[name][b]}"
+        for column, name in enumerate(attributes)
+        for k, b in np.argwhere(
+            cell_counts(labels_N, bias_NA[:, column], len(columns["label"]), len(columns[name])) == 0
+        )
+    ]
+
+
 def quoted(name: str) -> str:
-    """Return a name as it can be printed: nothing, control characters and bytes that are no UTF-8 are spelled out."""
+    """Return a name as it can be printed: nothing, control characters and bytes that are not UTF-8 are spelled out."""
     return name if name and name.isprintable() else repr(name)
 
 
@@ -45,7 +68,7 @@ def shortened(names: Sequence[str], count: int | None = None) -> str:
 
 def report(findings: Iterable[Finding]) -> list[str]:
     """Return one line per finding, the worst first."""
-    return [str(finding) for finding in sorted(findings, key=lambda f: ORDER.index(f.severity))]
+    return [str(finding) for finding in sorted(findings, key=lambda f: get_args(Severity).index(f.severity))]
 
 
 def refuse_errors(name: str, findings: Sequence[Finding]) -> None:

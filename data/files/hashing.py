@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.files.decoding import read_all
 from data.files.journal import Journal
+from data.files.parallel import read_all
 
 HASHES = "hashes.jsonl"  # in the folder of unfinished work: path, size, time and hash of every file read so far
 NOTED_AT_ONCE = 500  # files: what a killed process reads again at most

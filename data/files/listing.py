@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 from bigstep.records.images import SplitName
-from data.files.findings import Finding
+from data.files.findings import Finding, present
 
 SPLITS: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training", "0"), "train"),
@@ -21,7 +21,7 @@ SPLITS: dict[str, SplitName] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Name one image: its path below the root, its label, and what else is known (split None: not given)."""
+    """One image: its path below the root, its label, and what else is known (split None: not given)."""
 
     path: str
     label: str
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """Hold all images of a set in the order of their paths, and what was found while listing them.
+    """All images of a set in the order of their paths, and what was found while listing them.
 
     `origin` says in words what was read; `attributes` names the values in every row's `bias`.
     """
@@ -70,7 +70,20 @@ def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
             outside.append(row.path)
         else:
             kept.append(row if found == row.path else replace(row, path=found))
-    return kept, _complaints(outside, missing)
+    return kept, present(
+        Finding(
+            "error",
+            "paths that are absolute or lead out of the data folder",
+            outside,
+            "give paths below it; a symbolic link that leads out of it counts as outside",
+        ),
+        Finding(
+            "error",
+            "images that are missing, or are not files",
+            missing,
+            "paths are relative to the CSV file, with / between folders; or remove these lines",
+        ),
+    )
 
 
 def _leads_out(path: str) -> bool:
@@ -95,26 +108,3 @@ def _existing(root: Path, path: str) -> str | None:
         except (OSError, ValueError):  # ValueError: a character that the file system's encoding has not
             continue
     return None
-
-
-def _complaints(outside: Sequence[str], missing: Sequence[str]) -> list[Finding]:
-    found = []
-    if outside:
-        found.append(
-            Finding(
-                "error",
-                "paths that are absolute or lead out of the data folder",
-                outside,
-                "give paths below it; a symbolic link that leads out of it counts as outside",
-            )
-        )
-    if missing:
-        found.append(
-            Finding(
-                "error",
-                "images that are missing, or are no files",
-                missing,
-                "paths are relative to the CSV file, with / between folders; or remove these lines",
-            )
-        )
-    return found

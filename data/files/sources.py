@@ -58,6 +58,18 @@ def find(root: Path, candidates: Sequence[str], do: str) -> Path:
     )
 
 
+def read_bytes(file: Path) -> bytes:
+    """Return the content of a source file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read", got=error, do="remove it or copy it again") from error
+
+
 def image_names(folder: Path) -> list[str]:
     """Return the PNG and JPEG files in a folder and below it as paths relative to it, sorted; not the hidden ones.
 

@@ -24,10 +24,10 @@ from bigstep.records.images import SplitName
 from bigstep.records.sealed import WORK, Hashed
 from data.files.blocks import ArrayFile, blocks
 from data.files.built import Part
-from data.files.decoding import Progress, in_order
 from data.files.deferred import Deferred, SourceChanged
 from data.files.hashing import forget
 from data.files.journal import Journal
+from data.files.parallel import Progress, in_order
 from data.files.seen import Seen, summary
 
 log = logging.getLogger("bigstep.data")

@@ -23,9 +23,9 @@ from bigstep.decode import open_image, to_pixels
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from data.files.built import Built, Part
-from data.files.decoding import read_all
 from data.files.labelled import Pictures, Source
-from data.files.sources import source_folder
+from data.files.parallel import read_all
+from data.files.sources import read_bytes, source_folder
 from data.files.splits import hold_out
 from data.sets.cifar_classes import CIFAR10, CIFAR100
 
@@ -132,7 +132,7 @@ def read(folder: Path, layout: Layout) -> Source:
         if found != md5:
             findings.append(f"{path} is not the known archive: its MD5 is {found}, that one's is {md5}")
     else:
-        content = {name: _content(file) for name, file in _listed(path, layout).items()}
+        content = {name: read_bytes(file) for name, file in _listed(path, layout).items()}
     binary = any(name in content for name in (*layout.train, *layout.test))
     load = _records if binary else _decoded
     train, test = load(path, content, "train", layout), load(path, content, "test", layout)
@@ -179,13 +179,6 @@ def _listed(folder: Path, layout: Layout) -> dict[str, Path]:
     records = {name: folder / name for name in (*layout.train, *layout.test) if (folder / name).is_file()}
     images = (file for file in folder.glob("t*/*/*") if file.is_file())
     return records or {name: file for file in images if (name := _name(file, layout))}
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read", got=error, do=COPY) from error
 
 
 def _members(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
-from data.files import class_folders, csv_listing, scrutiny
+from data.files import class_folders, csv_listing, set_findings
 from data.files.built import Built, Part
 from data.files.deferred import Deferred
 from data.files.findings import Finding, quoted, refuse_errors, report
@@ -34,7 +34,7 @@ TABLES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold what follows from the rows of a listing without their pixels.
+    """What follows from the rows of a listing without their pixels.
 
     `sources` numbers the different files, int64 (N,): equal bytes have one number. `columns` names the values of
     `label` and each attribute, and `codes` numbers them, int64 (N, 1 + A).
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Judge:
-    """Say everything that is wrong with a listing, once each of its files has been decoded."""
+    """The judgement of a listing, once each of its files has been decoded."""
 
     listing: Listing
     files: Deferred
@@ -146,7 +146,7 @@ def read(config: DataConfig) -> Listing:
 
 
 def _plan(rows: Sequence[Row], attributes: Sequence[str], sources_N: NDArray[np.int64], seed: int) -> Plan:
-    columns, codes = _codes(rows, attributes)
+    columns, codes = codes_of(rows, attributes)
     splits, drawn = _splits(rows, codes, sources_N, np.random.default_rng(seed))
     return Plan(rows, sources_N, columns, codes, splits, drawn)
 
@@ -162,20 +162,23 @@ def _file_findings(rows: Sequence[Row], seen: Seen) -> Iterator[Finding]:
         yield Finding("note", f"images converted: {trait}", [rows[k].path for k in sorted(places)])
 
 
-def _set_findings(plan: Plan, thumbs_NHWC: NDArray[np.uint8]) -> Iterator[Finding]:
+def _set_findings(plan: Plan, thumbs_NHWC: NDArray[np.uint8]) -> list[Finding]:
     """Say what is wrong with the images as a set."""
     labels, bias = plan.codes[:, 0], plan.codes[:, 1:]
     held_out = np.zeros(len(labels), dtype=np.bool_)
     held_out[[*plan.splits["validation"], *plan.splits["test"]]] = True
-    yield from plan.findings
-    yield from scrutiny.name_findings(plan.columns)
-    yield from scrutiny.class_findings(plan.columns["label"], labels, plan.splits)
-    yield from scrutiny.cell_findings(plan.columns, labels, bias, plan.splits["test"])
-    yield from scrutiny.copy_findings(plan.rows, plan.sources)
-    yield from scrutiny.alike_findings(plan.rows, thumbs_NHWC, plan.sources, held_out)
+    test = plan.splits["test"]
+    return [
+        *plan.findings,
+        *set_findings.name_findings(plan.columns),
+        *set_findings.class_findings(plan.columns["label"], labels, plan.splits),
+        *set_findings.cell_findings(plan.columns, labels[test], bias[test]),
+        *set_findings.copy_findings(plan.rows, plan.sources),
+        *set_findings.alike_findings(plan.rows, thumbs_NHWC, plan.sources, held_out),
+    ]
 
 
-def _codes(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, list[str]], NDArray[np.int64]]:
+def codes_of(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, list[str]], NDArray[np.int64]]:
     """Number the labels and the values of every attribute, in the order of numbers or else of characters.
 
     Returns:

@@ -22,7 +22,7 @@ from bigstep import vision
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from data.files.labelled import Pictures, Source
-from data.files.sources import source_folder
+from data.files.sources import read_bytes, source_folder
 
 log = logging.getLogger("bigstep.data")
 SIZE_PX = 28
@@ -50,7 +50,7 @@ def read(folder: Path) -> Source:
     and named in the findings.
 
     Raises:
-        DataError: a file is missing and cannot be downloaded, or is no idx file of 28x28 digits with labels 0 to 9.
+        DataError: a file is missing and cannot be downloaded, or is not an idx file of 28x28 digits with labels 0 to 9.
     """
     paths = locate(folder)
     contents = [_bytes(path) for path in paths]
@@ -85,7 +85,7 @@ def parse(content: bytes, magic: int, name: str) -> NDArray[np.uint8]:
     found = int.from_bytes(content[:4], "big")
     if len(content) < start or found != magic:
         raise DataError(
-            f"{name} is no idx file of MNIST",
+            f"{name} is not an idx file of MNIST",
             got=f"{len(content)} bytes that begin with {content[:4].hex() or 'nothing'}",
             expected=f"magic number {magic:08x}, {dimensions} sizes and the bytes",
         )
@@ -113,7 +113,7 @@ def _digits(paths: list[Path], contents: list[bytes]) -> Pictures:
         )
     if labels.max() > 9:
         raise DataError(
-            f"{paths[1]} holds a label that is no digit",
+            f"{paths[1]} holds a label that is not a digit",
             got=f"{labels[labels > 9][0]} at place {np.argmax(labels > 9):,}",
             expected="0 to 9",
         )
@@ -135,8 +135,8 @@ def _file(place: Path, name: str) -> Path:
 
 
 def _bytes(path: Path) -> bytes:
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read", got=error, do="remove it or copy it again") from error

@@ -72,8 +72,8 @@ def replace(name, change):
 
 
 BROKEN = {
-    "empty": (replace(IMAGES, lambda _: b""), "no idx file of MNIST.*0 bytes that begin with nothing"),
-    "short header": (replace(IMAGES, lambda b: b[:10]), "no idx file of MNIST.*10 bytes that begin with 00000803"),
+    "empty": (replace(IMAGES, lambda _: b""), "not an idx file of MNIST.*0 bytes that begin with nothing"),
+    "short header": (replace(IMAGES, lambda b: b[:10]), "not an idx file of MNIST.*10 bytes that begin with 00000803"),
     "labels for images": (replace(IMAGES, lambda b: b[:3] + b"\1" + b[4:]), "begin with 00000801.*magic.*00000803"),
     "no idx": (replace(LABELS, lambda b: b"<htm" + b[4:]), "begin with 3c68746d"),
     "truncated": (replace(IMAGES, lambda b: b[:-1]), r"truncated.*470,399 bytes.*470,400, for \[600, 28, 28\]"),
