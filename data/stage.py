@@ -18,12 +18,12 @@ from bigstep.records.sealed import WORK
 from data.bias.plant import plant
 from data.bias.rebalance import rebalance
 from data.contact_sheet import draw
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.deferred import Deferred
 from data.files.writing import write
 
 log = logging.getLogger("bigstep.data")
-BUILDERS = {
+BUILDERS = {  # modules with `build(config, work)` and, where there are source files, `files(config)`
     "digits": "data.sets.digits",
     "parity": "data.sets.parity",
     "moon-star": "data.sets.moon_star",
@@ -40,7 +40,6 @@ BUILDERS = {
     "lff": "data.sets.lff",
     "dfa": "data.sets.dfa",
 }
-FROM_FILES = frozenset({"folder", "waterbirds", "celeba", "imagenet", "dfa"})  # decoded into the record, resumably
 
 
 def run(config: DataConfig, *, out: Path) -> Images:
@@ -54,7 +53,7 @@ def run(config: DataConfig, *, out: Path) -> Images:
         DataError: the source files are missing or cannot be used; the message names them.
     """
     builder = importlib.import_module(BUILDERS[config.kind])
-    built: Built = builder.build(config, out / WORK) if config.kind in FROM_FILES else builder.build(config)
+    built: Built = builder.build(config, out / WORK)
     if config.rebalance:  # before planting, which would cross its attribute with the others
         built = rebalance(built, config.seed)
     if config.plant:
@@ -69,7 +68,10 @@ def run(config: DataConfig, *, out: Path) -> Images:
         name=built.name,
         labels=built.labels,
         attributes=built.attributes,
-        aligned={name: _aligned(built, column) for column, name in enumerate(built.attributes)},
+        aligned={
+            name: over_represented(train.labels, train.bias[:, column], len(built.labels), len(values)).tolist()
+            for column, (name, values) in enumerate(built.attributes.items())
+        },
         input=built.input,
         counts={name: len(part.labels) for name, part in parts.items()},
         findings=[*judged, *built.findings],
@@ -119,10 +121,3 @@ def _list_files(parts: Mapping[SplitName, Part], path: Path) -> None:
             sources = part.images.sources
             for row, number in zip(part.images.rows, part.ids.tolist(), strict=True):
                 table.writerow([name, number, sources.paths[row], sources.sha256[row].tobytes().hex()])
-
-
-def _aligned(built: Built, column: int) -> list[list[bool]]:
-    train, values = built.parts["train"], list(built.attributes.values())[column]
-    table = over_represented(train.labels, train.bias[:, column], len(built.labels), len(values))
-    rows: list[list[bool]] = table.tolist()
-    return rows

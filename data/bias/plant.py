@@ -31,7 +31,7 @@ from bigstep.records.images import SplitName
 from data.bias.colours import COLOURS, HUES
 from data.bias.conflicts import bias_of_split
 from data.files.blocks import blocks
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.deferred import Deferred, Paint, Painter, Pixels, Region
 
 log = logging.getLogger("bigstep.data")

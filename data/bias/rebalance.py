@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.errors import DataError
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.findings import SHOWN, empty_cells, shortened
 
 STREAM = 2  # with the seed of the configuration it gives a generator that no builder has used

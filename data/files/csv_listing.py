@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +118,10 @@ def _filled(row: Sequence[str]) -> bool:
 def _delimiter(path: Path, text: str) -> str:
     """Return the separator at which the header falls into columns that include path and label."""
     first = next((line for line in io.StringIO(text, newline=None) if line.strip(DELIMITERS + "\n ")), "")
-    columns = {d: [cell.strip() for cell in next(_cells(first, d))] for d in DELIMITERS}
+    columns = {
+        d: [cell.strip() for cell in next(csv.reader([first[:LONGEST]], delimiter=d, skipinitialspace=True))]
+        for d in DELIMITERS
+    }
     for delimiter, names in columns.items():
         if set(REQUIRED) <= set(names):
             return delimiter
@@ -129,10 +132,6 @@ def _delimiter(path: Path, text: str) -> str:
         expected="a first line with path and label, optionally id, split and bias attributes",
         do="rename the columns; or, to use class folders, move the file out of them",
     )
-
-
-def _cells(line: str, delimiter: str) -> Iterator[list[str]]:
-    return csv.reader([line[:LONGEST]], delimiter=delimiter, skipinitialspace=True)
 
 
 def _column_findings(table: Table, attributes: Sequence[str]) -> list[Finding]:

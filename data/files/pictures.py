@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ EXIF_ORIENTATION = 0x0112
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Hold one image file: pixels uint8 (H, W, C), or the error that says why there are none.
+    """One image file: pixels uint8 (H, W, C), or the error that says why there are none.
 
     `sha256` is that of the bytes that were decoded, all zero if they cannot be read; `traits` says what decoding
     changed or left out.
@@ -48,20 +49,16 @@ def read_picture(path: Path, spec: InputSpec) -> Picture:
 
 
 def _traits(image: Image.Image) -> Iterator[str]:
-    if image.mode in ("1", "L", "LA") or image.mode.startswith("I;16"):
-        yield "greyscale, made RGB"
-    if image.mode in ("P", "PA"):
-        yield "palette, made RGB"
-    if image.mode == "CMYK":
-        yield "CMYK, made RGB"
-    if ";16" in str(getattr(image, "tile", "")):  # Pillow calls 16-bit RGB "RGB"; only its raw mode, RGB;16B, says more
-        yield "16 bits per channel, made 8"
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        yield "transparency, left out"
-    try:
-        if image.getexif().get(EXIF_ORIENTATION) in range(2, 9):
-            yield "turned upright as EXIF says"
-        if getattr(image, "is_animated", False):
-            yield "several frames, the first taken"
-    except Exception:  # noqa: S110 - damaged EXIF data or frames: if that matters, decoding says what is wrong
-        pass
+    """Yield what decoding will change or leave out."""
+    found = {
+        "greyscale, made RGB": image.mode in ("1", "L", "LA") or image.mode.startswith("I;16"),
+        "palette, made RGB": image.mode in ("P", "PA"),
+        "CMYK, made RGB": image.mode == "CMYK",
+        # Pillow calls 16-bit RGB "RGB"; only its raw mode, RGB;16B, says more.
+        "16 bits per channel, made 8": ";16" in str(getattr(image, "tile", "")),
+        "transparency, left out": image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
+    }
+    with suppress(Exception):  # damaged EXIF data or frames: if that matters, decoding says what is wrong
+        found["turned upright as EXIF says"] = image.getexif().get(EXIF_ORIENTATION) in range(2, 9)
+        found["several frames, the first taken"] = getattr(image, "is_animated", False)
+    yield from (trait for trait, applies in found.items() if applies)

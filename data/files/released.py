@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
-from data.files.built import Part
+from data.files.builder import Part
 from data.files.deferred import Deferred
 from data.files.hashing import hash_files
 from data.files.sources import existing

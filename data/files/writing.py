@@ -23,7 +23,7 @@ from bigstep.errors import DataError
 from bigstep.records.images import SplitName
 from bigstep.records.sealed import WORK, Hashed
 from data.files.blocks import ArrayFile, blocks
-from data.files.built import Part
+from data.files.builder import Part
 from data.files.deferred import Deferred, SourceChanged
 from data.files.hashing import forget
 from data.files.journal import Journal

@@ -7,7 +7,7 @@ test have the bias of train. Pictures of one person lie in one split, but count 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -16,9 +16,8 @@ import numpy as np
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
-from data.files.built import Built
+from data.files.builder import Built, square
 from data.files.released import Release, differences, numbered_splits
-from data.files.settings import square
 from data.files.sources import find, source_folder
 from data.files.tables import Table, read_table
 
@@ -78,8 +77,8 @@ def release(config: DataConfig) -> Release:
         DataError: one is missing or has a wrong value, or they do not list the same pictures.
     """
     root, (target, biases) = source_folder(config), _columns(config)
-    table = _attributes(find(root, _anywhere(ATTRIBUTES), DO), [target, *biases])
-    partition = _partition(find(root, _anywhere(PARTITION), DO))
+    table = _table(root, ATTRIBUTES, ["image_id", target, *biases], _attribute_rows, first_line=3)
+    partition = _table(root, PARTITION, PARTITION_COLUMNS, _partition_rows, first_line=1)
     pictures = find(root, _anywhere(PICTURES), DO)
     names = table.columns["image_id"]
     ids = table.numbers("image_id", (name.removesuffix(".jpg") for name in names))
@@ -112,26 +111,26 @@ def _anywhere(names: tuple[str, ...]) -> list[str]:
     return [place + name for place in PLACES for name in names]
 
 
-def _attributes(file: Path, wanted: list[str]) -> Table:
-    """Read the table of attributes; the text form has the number of pictures in line 1, and no name for the first."""
-    if file.suffix == ".csv":
-        return read_table(file, ["image_id", *wanted])
-    return read_table(file, ["image_id", *wanted], _attribute_rows, first_line=3)
+def _table(
+    root: Path,
+    names: tuple[str, ...],
+    wanted: list[str],
+    text_rows: Callable[[TextIO], Iterator[list[str]]],
+    first_line: int,
+) -> Table:
+    """Read a table in either form: as CSV with a header, or as text in a form of its own."""
+    file = find(root, _anywhere(names), DO)
+    return read_table(file, wanted) if file.suffix == ".csv" else read_table(file, wanted, text_rows, first_line)
 
 
 def _attribute_rows(lines: TextIO) -> Iterator[list[str]]:
+    """Yield the rows of the text form, which has the number of pictures in line 1, and no name for the first column."""
     next(lines, "")
     yield ["image_id", *next(lines, "").split()]
     yield from (line.split() for line in lines)
 
 
-def _partition(file: Path) -> Table:
-    """Read which split each picture belongs to; the text form has no header."""
-    if file.suffix == ".csv":
-        return read_table(file, PARTITION_COLUMNS)
-    return read_table(file, PARTITION_COLUMNS, _partition_rows, first_line=1)
-
-
 def _partition_rows(lines: TextIO) -> Iterator[list[str]]:
+    """Yield the rows of the text form, which has no header."""
     yield PARTITION_COLUMNS
     yield from (line.split() for line in lines)

@@ -22,7 +22,7 @@ from bigstep.config import DataConfig
 from bigstep.decode import open_image, to_pixels
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.labelled import Pictures, Source
 from data.files.parallel import read_all
 from data.files.sources import read_bytes, source_folder
@@ -84,7 +84,7 @@ def files(config: DataConfig) -> list[Path]:
     return [path] if path.is_file() else sorted(_listed(path, layout).values())
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Read CIFAR-10 or CIFAR-100: test as given, 5,000 of train as `validation`, a tenth of the rest as the other.
 
     Both are stratified by label; no bias is known, so that `validation_biased` is one more split of the same kind.
@@ -244,11 +244,8 @@ def _decoded(path: Path, content: dict[str, bytes], split: str, layout: Layout) 
             expected=f"a folder for each class, {', '.join(layout.classes[:3])}, ...",
         )
     labels = np.array([layout.classes.index(name.split("/")[1]) for name in names])
-
-    def pixels(name: Path) -> NDArray[np.uint8]:
-        return _small(content[name.as_posix()], f"{name} in {path}")
-
-    return Pictures(np.stack(list(read_all(pixels, [Path(name) for name in names], split))), labels)
+    images = read_all(lambda name: _small(content[name], f"{name} in {path}"), names, split)
+    return Pictures(np.stack(list(images)), labels)
 
 
 def _small(content: bytes, name: str) -> NDArray[np.uint8]:

@@ -10,6 +10,8 @@ easier test digits than 5 to 9, which matters where single colours are compared.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.conflicts import evenly
 from data.bias.milestones import CLASSES, shuffled_splits
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.sources import source_folder
 from data.sets import mnist
 
@@ -39,7 +41,7 @@ CHUNK = 2048  # images coloured at once: a few dozen megabytes of float64
 files = mnist.files
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Colour MNIST: training by LfF's rule with the share `config.conflicting`, test with its share of nine tenths.
 
     The rule runs over all 60,000 digits in their order (300 / 598 / 1,199 / 3,000 conflicting at 0.5 / 1 / 2 / 5 %).

@@ -8,6 +8,7 @@ the hold-out of 5,000 is ours. (Lee et al. 2021, DFA, call a set with other corr
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,7 @@ from bigstep.errors import ConfigError
 from data.bias.conflicts import evenly
 from data.bias.corruptions import corrupt
 from data.bias.milestones import CLASSES, shuffled_splits
-from data.files.built import Built, Part
-from data.files.settings import variant
+from data.files.builder import Built, Part, variant
 from data.files.sources import source_folder
 from data.sets import cifar
 from data.sets.cifar_classes import CIFAR10
@@ -39,7 +39,7 @@ VARIANTS = {  # the corruption of each class, in the order of the classes
 files = cifar.files
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Corrupt CIFAR-10: training by LfF's rule with the share `config.conflicting`, test with its share of nine tenths.
 
     The rule runs over all 50,000 pictures in their order (250 / 500 / 1,000 / 2,500 conflicting at 0.5 / 1 / 2 / 5 %).

@@ -16,9 +16,8 @@ import numpy as np
 
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from data.files.built import Built
+from data.files.builder import Built, square, variant
 from data.files.released import NUMBERED, Release, differences
-from data.files.settings import square, variant
 from data.files.sources import find, image_names, source_folder
 from data.sets.cifar_classes import CIFAR10
 

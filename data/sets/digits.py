@@ -6,6 +6,8 @@ scikit-learn embeds, so that it needs no download; the colours are ten evenly sp
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
@@ -15,7 +17,7 @@ from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.colours import COLOURS, HUES
 from data.bias.conflicts import BIASED, contradict
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 
 SIZE_PX = 16
 VALIDATION_BIASED = 100
@@ -23,7 +25,7 @@ VALIDATION = 330
 TEST = 360
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Colour the digits: training and `validation_biased` by their label but for `config.conflicting` of them.
 
     Every validation and test digit appears in all ten colours, so that label and colour are independent there.

@@ -6,6 +6,8 @@ core and one spurious. How theirs are made is not published: ratio, placement an
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.conflicts import bias_of_split
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.sources import source_folder
 from data.files.splits import hold_out
 from data.sets import mnist
@@ -27,7 +29,7 @@ DIM = 0.5
 files = mnist.files
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Pair the digits of MNIST: the right one equals the left one but for a share `config.conflicting` of training.
 
     5,000 of the 60,000 digits, stratified by label, leave training and are paired twice: with that share of conflicts

@@ -17,13 +17,12 @@ from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
 from data.files import class_folders, csv_listing, set_findings
-from data.files.built import Built, Part
+from data.files.builder import Built, Part, square
 from data.files.deferred import Deferred
 from data.files.findings import Finding, quoted, refuse_errors, report
 from data.files.hashing import hash_files, number_copies
 from data.files.listing import Listing, Row
 from data.files.seen import Seen
-from data.files.settings import square
 from data.files.sources import source_folder
 from data.files.splits import SHARES, draw
 from data.files.writing import look_at

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
-from data.files.built import Built
+from data.files.builder import Built, square
 from data.files.released import Release, differences
-from data.files.settings import square
 from data.files.sources import find, image_names, source_folder
 
 SIZE_PX = 224  # 1,331,167 photographs take 200 GB then, and 16 GB at 64

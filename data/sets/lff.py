@@ -17,9 +17,8 @@ from PIL import Image
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
-from data.files.built import Built, Part
+from data.files.builder import Built, Part, square, variant
 from data.files.released import CARVED, differences
-from data.files.settings import square, variant
 from data.files.sources import find, source_folder
 from data.files.splits import draw
 from data.sets.cifar_classes import CIFAR10
@@ -53,7 +52,7 @@ def files(config: DataConfig) -> list[Path]:
     return [find(folder, [name], DO) for name in names]
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Read one set, with 5 % of train, aligned and conflicting alike, as `validation_biased`.
 
     `data.variant` is ColoredMNIST (default), CorruptedCIFAR10-Type0 or CorruptedCIFAR10-Type1; with `data.conflicting`
@@ -91,12 +90,14 @@ def build(config: DataConfig) -> Built:
 def _read(images_file: Path, attrs_file: Path, first_id: int) -> Part:
     """Open the arrays of one split; the pixels stay on the disk until some are taken."""
     images, attrs = _load(images_file), _load(attrs_file)
-    n = len(images) if images.ndim else 0
-    side = images.shape[1] if images.ndim == 4 else 0
-    if images.dtype != np.uint8 or not n or images.shape != (n, side, side, 3) or side == 0:
-        raise _wrong(images_file, images, "uint8, (N, side, side, 3), N > 0")
-    if attrs.dtype != np.uint8 or attrs.shape != (n, 2):
-        raise _wrong(attrs_file, attrs, f"uint8, ({n}, 2)")
+    n, side = images.shape[:2] if images.ndim == 4 else (0, 0)
+    for file, array, fits, expected in (
+        (images_file, images, n * side and images.shape == (n, side, side, 3), "uint8, (N, side, side, 3), N > 0"),
+        (attrs_file, attrs, attrs.shape == (n, 2), f"uint8, ({n}, 2)"),
+    ):
+        if array.dtype != np.uint8 or not fits:
+            got = f"{array.dtype}, {array.shape}"
+            raise DataError(f"{file} is not what LfF writes", got=got, expected=expected, do=DO)
     if (top := int(attrs.max())) > 9:
         raise DataError(f"{attrs_file} has a wrong value", got=top, expected="labels and bias values of 0 to 9", do=DO)
     ids = np.arange(first_id, first_id + n)
@@ -110,10 +111,6 @@ def _load(file: Path) -> NDArray[np.uint8]:
     except (OSError, ValueError) as error:  # truncated, no .npy file, empty, or an array of Python objects
         raise DataError(f"{file} is no array", got=error, do=DO) from error
     return array
-
-
-def _wrong(file: Path, array: NDArray[np.uint8], expected: str) -> DataError:
-    return DataError(f"{file} is not what LfF writes", got=f"{array.dtype}, {array.shape}", expected=expected, do=DO)
 
 
 def _take(part: Part, rows: NDArray[np.int64], size_px: int) -> Part:

@@ -151,17 +151,13 @@ def _download(folder: Path) -> None:
     try:
         vision.load().datasets.MNIST(root=str(root), download=True)
     except (ImportError, OSError, RuntimeError, http.client.HTTPException) as error:
-        raise _not_there(folder, error) from error
+        place = _place(folder)
+        files = "\n".join(f"            {name}  (MD5 {md5} unpacked)" for name, md5 in FILES.items())
+        raise DataError(
+            f"MNIST is not in {folder}",
+            got=f"{', '.join(_missing(place))} missing in {place}, and no download: {' '.join(str(error).split())}",
+            expected=f"four files, plain or .gz, in one of {', '.join(str(folder / p) for p in PLACES)}\n{files}",
+            do="copy the files there, or run once with torchvision installed and a network",
+        ) from error
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _not_there(folder: Path, reason: Exception) -> DataError:
-    place = _place(folder)
-    files = "\n".join(f"            {name}  (MD5 {md5} unpacked)" for name, md5 in FILES.items())
-    return DataError(
-        f"MNIST is not in {folder}",
-        got=f"{', '.join(_missing(place))} missing in {place}, and no download: {' '.join(str(reason).split())}",
-        expected=f"four files, plain or .gz, in one of {', '.join(str(folder / p) for p in PLACES)}\n{files}",
-        do="copy the files there, or run once with torchvision installed and a network",
-    )

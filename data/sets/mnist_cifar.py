@@ -18,7 +18,7 @@ from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.conflicts import BIASED, bias_of_split
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.labelled import Pictures
 from data.files.sources import source_folder
 from data.files.splits import hold_out
@@ -37,7 +37,7 @@ def files(config: DataConfig) -> list[Path]:
     return mnist.files(config) + cifar.files(config)
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Put a digit on each automobile and truck: that of its label, but for `config.conflicting` of training.
 
     Classes are cut to equal size, the first ones of the files staying: 5,000 of each in train and 980, as many as

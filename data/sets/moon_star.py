@@ -15,6 +15,7 @@ regression is right in 99% of the aligned and 4% of the conflicting test images,
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from bigstep.config import DataConfig
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.conflicts import bias_of_split
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 
 SIDE_PX = 32
 SIZES: dict[SplitName, int] = {"train": 4000, "validation_biased": 400, "validation": 1000, "test": 2000}
@@ -42,7 +43,7 @@ CENTROID = -0.372  # of a crescent of radius 1: shapes turn about their middle, 
 AREAS = np.array([1.609, 1.123])  # of a crescent and a star of radius 1
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Draw the images: a share `config.conflicting` of train and `validation_biased` has the other lamp.
 
     In validation and test the four cells of shape and lamp hold equally many images.

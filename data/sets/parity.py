@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,7 @@ from bigstep.config import DataConfig
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.conflicts import bias_of_split
-from data.files.built import Built, Part
-from data.files.settings import variant
+from data.files.builder import Built, Part, variant
 
 Boolean = Callable[[NDArray[np.int8]], NDArray[np.int64]]
 CORE, SPURIOUS = 14, 20  # pixels of each block
@@ -57,7 +57,7 @@ VARIANTS: dict[str, tuple[Boolean, Boolean]] = {  # the core function and the sp
 }
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Draw the pixels: a share `config.conflicting` of train and `validation_biased` has another bias than label.
 
     In validation and test the four cells of label and bias hold equally many images. Images are (1, 34, 1), the core

@@ -13,9 +13,8 @@ import numpy as np
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
-from data.files.built import Built
+from data.files.builder import Built, square
 from data.files.released import Release, differences, numbered_splits
-from data.files.settings import square
 from data.files.sources import find, source_folder
 from data.files.tables import read_table
 

@@ -13,7 +13,7 @@ from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from data.bias import plant
 from data.files import blocks
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 
 SIZES = {"train": 90, "validation_biased": 30, "validation": 31, "test": 47}
 DIGESTS = {

@@ -8,7 +8,7 @@ import pytest
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from data.bias.rebalance import rebalance
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 
 VALUES = {"place": ["land", "water"], "light": ["day", "night"]}
 

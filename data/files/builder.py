@@ -1,17 +1,22 @@
-"""What every builder returns: the splits of a data set, and what is known about them."""
+"""What builders of data sets have in common: settings that they read in one way, and what they return."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bigstep.config import DataConfig
+from bigstep.errors import ConfigError
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SPLIT_FIELDS, SplitName
 from data.files.deferred import Deferred
 from data.files.seen import Seen
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,26 @@ class Built:
     findings: list[str] = field(default_factory=list)
     mixed: bool = False
     judge: Callable[[Seen], list[str]] | None = None
+
+
+def square(config: DataConfig, default_px: int) -> InputSpec:
+    """Return the input of images that become squares of `data.size_px` pixels, or else of the default side."""
+    side = config.size_px or default_px
+    return InputSpec(height_px=side, width_px=side, fit=config.fit)
+
+
+def variant(config: DataConfig, variants: Mapping[str, T]) -> tuple[str, T]:
+    """Return the name that `data.variant` gives, by default the first one, and what it stands for.
+
+    Raises:
+        ConfigError: there is no such variant.
+    """
+    name = config.variant or next(iter(variants))
+    if name not in variants:
+        raise ConfigError(
+            f"{config.kind} has no such variant",
+            got=repr(name),
+            expected=f"one of {', '.join(variants)}",
+            do="set data.variant",
+        )
+    return name, variants[name]
