@@ -13,7 +13,7 @@ from bigstep.decode import open_image
 from bigstep.errors import DataError
 from bigstep.groups import aligned_members, over_represented
 from data.files import csv_listing
-from data.files.findings import Finding, quoted, refuse_errors, shortened
+from data.files.findings import quoted, shortened
 from data.files.listing import Listing, Row, name_of
 from data.files.splits import SHARES
 from data.sets import folder
@@ -42,8 +42,6 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     if listing.table:
         candidates, says = _candidates(listing.table)
         listing = csv_listing.read_listing(listing.table, candidates)
-    if not listing.rows:
-        refuse_errors(listing.origin, [*listing.findings, Finding("error", "no images", [listing.origin])])
     labels = sorted({row.label for row in listing.rows})
     given = any(row.split for row in listing.rows)
     size_px, size_says = _size_px(listing)

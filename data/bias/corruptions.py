@@ -122,11 +122,6 @@ def _bytes(x: Floats) -> NDArray[np.uint8]:
     return np.floor(np.clip(x, 0.0, 1.0) * 255.0 + (0.5 + TIE)).astype(np.uint8)
 
 
-def _impulse_noise(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
-    struck = rng.random(x.shape) < c[0]
-    return np.where(struck, rng.integers(0, 2, x.shape), x)
-
-
 def _glass_blur(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
     sigma, reach, rounds = c[0], int(c[1]), int(c[2])
     count, height, width, _ = x.shape
@@ -265,7 +260,7 @@ def _relief(wet_NHW: NDArray[np.bool_]) -> Floats:
 FUNCTIONS: dict[str, Callable[[Floats, tuple[float, ...], np.random.Generator], Floats]] = {
     "gaussian_noise": lambda x, c, rng: x + rng.normal(0.0, c[0], x.shape),
     "shot_noise": lambda x, c, rng: rng.poisson(x * c[0]) / c[0],
-    "impulse_noise": _impulse_noise,
+    "impulse_noise": lambda x, c, rng: np.where(rng.random(x.shape) < c[0], rng.integers(0, 2, x.shape), x),
     "speckle_noise": lambda x, c, rng: x + x * rng.normal(0.0, c[0], x.shape),
     "gaussian_blur": lambda x, c, _: blurred(x, c[0]),
     "defocus_blur": lambda x, c, _: correlated(x, disk(c[0], c[1])),

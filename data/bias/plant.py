@@ -177,10 +177,9 @@ def _check(built: Built, config: PlantConfig) -> None:
         raise DataError(what, got=f"the only label {', '.join(built.labels)}", expected="two labels or more")
     side = min(built.input.height_px, built.input.width_px)
     if KINDS[config.kind][2] and side < MIN_SIDE_PX:
-        size = f"images of {built.input.height_px} x {built.input.width_px} pixels"
         raise DataError(
             what,
-            got=size,
+            got=f"images of {built.input.height_px} x {built.input.width_px} pixels",
             expected=f"{MIN_SIDE_PX} pixels or more on each side",
             do="plant another kind, tint or corruption, or set data.size_px",
         )

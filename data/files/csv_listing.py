@@ -136,7 +136,6 @@ def _delimiter(path: Path, text: str) -> str:
 
 def _column_findings(table: Table, attributes: Sequence[str]) -> list[Finding]:
     there = ", ".join(quoted(name) for name in table.header if name not in RESERVED) or "none"
-    used = {*RESERVED, *attributes}
     return present(
         Finding(
             "error",
@@ -154,7 +153,7 @@ def _column_findings(table: Table, attributes: Sequence[str]) -> list[Finding]:
         Finding(
             "error",
             "columns that occur twice",
-            [name for name in _repeated(table.header) if name in used],
+            [name for name in _repeated(table.header) if name in (*RESERVED, *attributes)],
             "rename or remove one of each",
         ),
     )

@@ -50,6 +50,11 @@ def name_of(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
+def is_whole(text: str) -> bool:
+    """Say whether a text is a whole number that an int64 holds."""
+    return text.isascii() and text.isdecimal() and len(text) < 19
+
+
 def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
     """Keep the rows that name a regular file below the root, and say what is wrong with the others.
 
@@ -62,7 +67,7 @@ def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
     folders: dict[str, bool] = {}  # whether a folder really lies below the root: asked once, not for every image
     for row in rows:
         path = os.path.normpath(row.path)  # before any link is followed: a/link/../b is then a/b, whatever link is
-        if _leads_out(path):
+        if path == ".." or path.startswith(("/", "../")) or PureWindowsPath(path).is_absolute() or "\0" in path:
             outside.append(row.path)
         elif not (found := _existing(root, path)):
             missing.append(row.path)
@@ -86,10 +91,6 @@ def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
     )
 
 
-def _leads_out(path: str) -> bool:
-    return path == ".." or path.startswith(("/", "../")) or PureWindowsPath(path).is_absolute() or "\0" in path
-
-
 def _below(root: Path, path: str, folders: dict[str, bool]) -> bool:
     """Say whether a file that exists lies below the root once every symbolic link is followed."""
     folder, full = path.rpartition("/")[0], root / path
@@ -105,6 +106,6 @@ def _existing(root: Path, path: str) -> str | None:
         try:
             if stat.S_ISREG((root / spelling).stat().st_mode):
                 return spelling
-        except (OSError, ValueError):  # ValueError: a character that the file system's encoding has not
+        except (OSError, ValueError):  # ValueError: a character that the file system's encoding does not have
             continue
     return None

@@ -51,6 +51,13 @@ class Release:
         splits = {name: train[rows] for name, rows in drawn.items()}
         return replace(self, splits=splits | {name: rows for name, rows in self.splits.items() if name not in splits})
 
+    def differences(
+        self, cells_N: NDArray[np.int64], released: Mapping[SplitName, Sequence[int]], of: str
+    ) -> list[str]:
+        """Say, as findings, in which splits the images of each cell are not as many as released; see below."""
+        counts = {name: np.bincount(cells_N[self.splits[name]], minlength=len(released[name])) for name in released}
+        return [line for name, found in counts.items() for line in differences(name, found, released[name], of)]
+
     def parts(self, spec: InputSpec, work: Path | None) -> dict[SplitName, Part]:
         """Hash the images, to be decoded when they are written; each is its own source.
 

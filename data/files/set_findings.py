@@ -29,18 +29,30 @@ def name_findings(columns: Mapping[str, Sequence[str]]) -> list[Finding]:
     """
     names = sorted({*columns, *(value for values in columns.values() for value in values)})
     broken = [name for name in names if any("\ud800" <= c <= "\udfff" for c in name)]
-    control = [name for name in names if not name.isprintable() and name not in broken]
-    special = [name for name in names if any(c in SPECIAL for c in name)]
-    single = [name for name, values in columns.items() if name != "label" and len(values) == 1]
     return present(
         Finding("error", "names that are not UTF-8", broken, "rename them"),
-        Finding("warning", "names with characters that cannot be shown", control, "rename them"),
-        Finding("warning", "names with = or a comma, which verify.groups cannot name", special, "rename them"),
+        Finding(
+            "warning",
+            "names with characters that cannot be shown",
+            [name for name in names if not name.isprintable() and name not in broken],
+            "rename them",
+        ),
+        Finding(
+            "warning",
+            "names with = or a comma, which verify.groups cannot name",
+            [name for name in names if any(c in SPECIAL for c in name)],
+            "rename them",
+        ),
         *(
             Finding("warning", f"values of {column} that differ in capitals alone", similar, "are they the same?")
             for column, similar in ((column, _similar(values)) for column, values in columns.items())
         ),
-        Finding("error", "columns of data.bias with one value alone", single, "remove them from data.bias"),
+        Finding(
+            "error",
+            "columns of data.bias with one value alone",
+            [name for name, values in columns.items() if name != "label" and len(values) == 1],
+            "remove them from data.bias",
+        ),
     )
 
 
@@ -80,12 +92,15 @@ def alike_findings(
     rows: Sequence[Row], thumbs_NHWC: NDArray[np.uint8], sources_N: NDArray[np.int64], held_out_N: NDArray[np.bool_]
 ) -> list[Finding]:
     """Warn of held-out pictures that look like one to train on without being equal to it."""
-    alike = [(a, b) for a, b in find(thumbs_NHWC, held_out_N) if sources_N[a] != sources_N[b]]
     return present(
         Finding(
             "warning",
             "pictures of validation or test that look like one of train",
-            [f"{rows[a].path} ~ {rows[b].path}" for a, b in alike],
+            [
+                f"{rows[a].path} ~ {rows[b].path}"
+                for a, b in find(thumbs_NHWC, held_out_N)
+                if sources_N[a] != sources_N[b]
+            ],
             "look at some; if they show one scene, put each scene into one split",
         )
     )
@@ -145,8 +160,14 @@ def cell_findings(
         columns: as in `name_findings`, attributes in the order of bias_NA.
         labels_N, bias_NA: those of the test images.
     """
-    empty = empty_cells(columns, labels_N, bias_NA)
-    return present(Finding("warning", "groups without test images", empty, "nothing can be said about them"))
+    return present(
+        Finding(
+            "warning",
+            "groups without test images",
+            empty_cells(columns, labels_N, bias_NA),
+            "nothing can be said about them",
+        )
+    )
 
 
 def _similar(values: Sequence[str]) -> list[str]:

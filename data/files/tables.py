@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bigstep.errors import DataError
 from data.files.findings import shortened
+from data.files.listing import is_whole
 
 DO = "take the file from the release"
 
@@ -37,7 +38,7 @@ class Table:
         """Return a column, or texts made from it, as whole numbers that occur once, int64 (N,)."""
         rows: dict[int, int] = {}
         for row, text in enumerate(self.columns[column] if texts is None else texts):
-            if not (text.isascii() and text.isdecimal() and len(text) < 19):
+            if not is_whole(text):
                 raise self._error(row, f"{column}: {text!r}", "a whole number")
             if rows.setdefault(int(text), row) != row:
                 raise self._error(row, f"{column}: {text} a second time", "a number that occurs once")

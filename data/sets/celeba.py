@@ -17,7 +17,7 @@ from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
 from data.files.builder import Built, square
-from data.files.released import Release, differences, numbered_splits
+from data.files.released import Release, numbered_splits
 from data.files.sources import find, source_folder
 from data.files.tables import Table, read_table
 
@@ -56,10 +56,8 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
     for values_N in found.bias.T:
         groups_N = 2 * groups_N + values_N
     findings = ["validation and test are as released: neither is unbiased"]
-    for name, rows in found.splits.items():
-        if (target, biases) == (TARGET, (BIAS,)):
-            counts = np.bincount(groups_N[rows], minlength=4)
-            findings += differences(name, counts, COUNTS[name], f"images per {TARGET} x {BIAS}")
+    if (target, biases) == (TARGET, (BIAS,)):
+        findings += found.differences(groups_N, COUNTS, f"images per {TARGET} x {BIAS}")
     return Built(
         name="CelebA",
         labels=[f"not {target}", target],

@@ -98,8 +98,7 @@ def build(config: DataConfig, _work: Path | None = None) -> Built:
     source = read(source_folder(config), layout)
     rng = np.random.default_rng(config.seed)
     images, labels = source.both()
-    num_train = len(source.train.labels)
-    rest, validation = map(rng.permutation, hold_out(source.train.labels, num_train // HELD_OUT_OF, rng))
+    rest, validation = map(rng.permutation, hold_out(source.train.labels, len(source.train.labels) // HELD_OUT_OF, rng))
     train, biased = (rest[rows] for rows in hold_out(labels[rest], len(rest) // HELD_OUT_OF, rng))
     places = source.places(train, validation, rng.permutation(len(source.test.labels))) | {"validation_biased": biased}
     no_bias = np.empty((len(labels), 0), dtype=np.int64)

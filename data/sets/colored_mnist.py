@@ -55,8 +55,7 @@ def build(config: DataConfig, _work: Path | None = None) -> Built:
     source = mnist.read(source_folder(config))
     rng = np.random.default_rng(config.seed)
     images, labels = source.both()
-    size = round(len(source.train.labels) / mnist.HELD_OUT_OF)
-    places, rule = shuffled_splits(source, size, config.conflicting, rng)
+    places, rule = shuffled_splits(source, round(len(source.train.labels) / mnist.HELD_OUT_OF), config.conflicting, rng)
     parts: dict[SplitName, Part] = {}
     for name, at in places.items():
         bias = evenly(labels[at], CLASSES, rng) if name == "validation" else rule[at]

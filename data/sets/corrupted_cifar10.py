@@ -60,8 +60,7 @@ def build(config: DataConfig, _work: Path | None = None) -> Built:
     source = cifar.read(source_folder(config), cifar.LAYOUTS["cifar10"])
     rng = np.random.default_rng(config.seed)
     pictures, labels = source.both()
-    size = len(source.train.labels) // cifar.HELD_OUT_OF
-    places, rule = shuffled_splits(source, size, config.conflicting, rng)
+    places, rule = shuffled_splits(source, len(source.train.labels) // cifar.HELD_OUT_OF, config.conflicting, rng)
     bias = {name: evenly(labels[at], CLASSES, rng) if name == "validation" else rule[at] for name, at in places.items()}
     every, value = (np.concatenate(list(some.values())) for some in (places, bias))
     images = _corrupted(pictures[every], value, names, config.severity + 1, rng)

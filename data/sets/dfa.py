@@ -17,7 +17,7 @@ import numpy as np
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from data.files.builder import Built, square, variant
-from data.files.released import NUMBERED, Release, differences
+from data.files.released import NUMBERED, Release
 from data.files.sources import find, image_names, source_folder
 from data.sets.cifar_classes import CIFAR10
 
@@ -64,11 +64,10 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
     _, one = variant(config, VARIANTS)
     found, spec = release(config), square(config, one.size_px)
     conflicting_N = (found.labels != found.bias[:, 0]).astype(np.int64)
-    counts = {name: np.bincount(conflicting_N[rows], minlength=2) for name, rows in found.splits.items()}
-    aligned, conflicting = counts["validation"]
+    aligned, conflicting = np.bincount(conflicting_N[found.splits["validation"]], minlength=2)
     findings = [f"validation is as released: {aligned:,} aligned and {conflicting:,} conflicting images"]
     if released := one.counts.get(_ratio(config)):
-        findings += differences("train", counts["train"], released, "images aligned / conflicting")
+        findings += found.differences(conflicting_N, {"train": released}, "images aligned / conflicting")
     return Built(
         name=one.name,
         labels=one.labels,

@@ -44,9 +44,8 @@ def build(config: DataConfig, _work: Path | None = None) -> Built:
     source = mnist.read(source_folder(config))
     rng = np.random.default_rng(config.seed)
     images, labels = source.both()
-    size = round(len(source.train.labels) / mnist.HELD_OUT_OF)
     num_test = len(source.test.labels)
-    train, held_out = hold_out(source.train.labels, size, rng)
+    train, held_out = hold_out(source.train.labels, round(len(source.train.labels) / mnist.HELD_OUT_OF), rng)
     parts: dict[SplitName, Part] = {}
     for name, at in source.places(train, held_out, np.arange(num_test)).items():
         right = bias_of_split(name, labels[at], CLASSES, CLASSES, config.conflicting, rng)

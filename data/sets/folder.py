@@ -21,7 +21,7 @@ from data.files.builder import Built, Part, square
 from data.files.deferred import Deferred
 from data.files.findings import Finding, quoted, refuse_errors, report
 from data.files.hashing import hash_files, number_copies
-from data.files.listing import Listing, Row
+from data.files.listing import Listing, Row, is_whole
 from data.files.seen import Seen
 from data.files.sources import source_folder
 from data.files.splits import SHARES, draw
@@ -66,8 +66,7 @@ class Judge:
             kept = [k for k in range(len(thumbs)) if k not in seen.failures]
             rows, thumbs = [plan.rows[k] for k in kept], thumbs[kept]
             if not rows:
-                found.append(Finding("error", "no image can be used", [self.listing.origin]))
-                refuse_errors(self.listing.origin, found)
+                refuse_errors(self.listing.origin, [*found, _nothing(self.listing)])
             plan = _plan(rows, self.listing.attributes, number_copies(self.files.sources.sha256[kept]), self.seed)
         found += _set_findings(plan, thumbs)
         refuse_errors(self.listing.origin, found)
@@ -87,14 +86,12 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
             report of what is wrong with the data.
     """
     listing = read(config)
-    if not listing.rows:
-        found = [*listing.findings, Finding("error", "no image can be used", [listing.origin])]
-        refuse_errors(listing.origin, found)
     spec = square(config, SIZE_PX)
     hashed = hash_files(listing.root, [row.path for row in listing.rows], work)
     plan = _plan(listing.rows, listing.attributes, number_copies(hashed.sha256), config.seed)
     pixels = Deferred(hashed, np.arange(len(listing.rows)), spec)
-    ids = np.array(list(_ids(listing.rows)), dtype=np.int64)
+    numbered = all(is_whole(row.id) for row in listing.rows)  # else the ids are places in the order of paths
+    ids = np.array([int(row.id) if numbered else place for place, row in enumerate(listing.rows)], dtype=np.int64)
     return Built(
         name=quoted(listing.root.name),
         labels=plan.columns["label"],
@@ -121,6 +118,17 @@ def read(config: DataConfig) -> Listing:
     Raises:
         DataError: there is nothing to list, or a folder with several CSV files.
     """
+    listing = _listing(config)
+    if not listing.rows:
+        refuse_errors(listing.origin, [*listing.findings, _nothing(listing)])
+    return listing
+
+
+def _nothing(listing: Listing) -> Finding:
+    return Finding("error", "no image can be used", [listing.origin])
+
+
+def _listing(config: DataConfig) -> Listing:
     named = Path(config.path).expanduser() if config.path else None
     place = named if named and named.is_file() else source_folder(config)
     if place.is_file():
@@ -188,7 +196,7 @@ def codes_of(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, 
     columns, codes = {}, []
     for name, cells in texts.items():
         values = set(cells)
-        numeric = all(_whole(value) for value in values)
+        numeric = all(is_whole(value) for value in values)
         columns[name] = sorted(values, key=lambda value: (int(value), value) if numeric else (0, value))
         number = {value: k for k, value in enumerate(columns[name])}
         codes.append([number[cell] for cell in cells])
@@ -211,13 +219,3 @@ def _splits(
     return splits, [
         Finding("warning", "splits that are not given, drawn from the images of train", lacking)
     ] if lacking else []
-
-
-def _ids(rows: Sequence[Row]) -> Iterator[int]:
-    """Return the ids of the CSV file if all are whole numbers, else each image's place in the order of paths."""
-    own = all(_whole(row.id) for row in rows)
-    return (int(row.id) if own else place for place, row in enumerate(rows))
-
-
-def _whole(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 19  # what an int64 holds

@@ -37,16 +37,17 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
     """Read `train` and `val`, with twice 5 % of every class of train as `validation` and `validation_biased`."""
     found, classes = release(config)
     spec = square(config, SIZE_PX)
-    findings = differences("labels", [len(classes)], [CLASSES], "classes")
-    findings += differences("train", [len(found.splits["train"])], [TRAIN], "images")
-    findings += differences("val", [len(found.splits["test"])], [VAL], "images")
     return Built(
         name="ImageNet",
         labels=classes,
         attributes={},
         input=spec,
         parts=found.carved(found.labels, config.seed, SHARES).parts(spec, work),
-        findings=findings,
+        findings=[
+            *differences("labels", [len(classes)], [CLASSES], "classes"),
+            *differences("train", [len(found.splits["train"])], [TRAIN], "images"),
+            *differences("val", [len(found.splits["test"])], [VAL], "images"),
+        ],
     )
 
 

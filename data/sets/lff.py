@@ -48,8 +48,7 @@ def files(config: DataConfig) -> list[Path]:
     """Return the four arrays; a DataError names what is missing."""
     name, _ = variant(config, VARIANTS)
     folder = find(source_folder(config), [f"{name}-Skewed{config.conflicting:g}-Severity{config.severity}"], DO)
-    names = [f"{split}/{array}.npy" for split in ("train", "valid") for array in ("images", "attrs")]
-    return [find(folder, [name], DO) for name in names]
+    return [find(folder, [f"{split}/{array}.npy"], DO) for split in ("train", "valid") for array in ("images", "attrs")]
 
 
 def build(config: DataConfig, _work: Path | None = None) -> Built:
@@ -96,8 +95,9 @@ def _read(images_file: Path, attrs_file: Path, first_id: int) -> Part:
         (attrs_file, attrs, attrs.shape == (n, 2), f"uint8, ({n}, 2)"),
     ):
         if array.dtype != np.uint8 or not fits:
-            got = f"{array.dtype}, {array.shape}"
-            raise DataError(f"{file} is not what LfF writes", got=got, expected=expected, do=DO)
+            raise DataError(
+                f"{file} is not what LfF writes", got=f"{array.dtype}, {array.shape}", expected=expected, do=DO
+            )
     if (top := int(attrs.max())) > 9:
         raise DataError(f"{attrs_file} has a wrong value", got=top, expected="labels and bias values of 0 to 9", do=DO)
     ids = np.arange(first_id, first_id + n)
@@ -108,8 +108,8 @@ def _read(images_file: Path, attrs_file: Path, first_id: int) -> Part:
 def _load(file: Path) -> NDArray[np.uint8]:
     try:
         array: NDArray[np.uint8] = np.lib.format.open_memmap(file, mode="r")  # unlike np.load it reads nothing else
-    except (OSError, ValueError) as error:  # truncated, no .npy file, empty, or an array of Python objects
-        raise DataError(f"{file} is no array", got=error, do=DO) from error
+    except (OSError, ValueError) as error:  # truncated, not a .npy file, empty, or an array of Python objects
+        raise DataError(f"{file} is not an array", got=error, do=DO) from error
     return array
 
 

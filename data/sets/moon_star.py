@@ -94,8 +94,8 @@ def draw_shape(labels_N: NDArray[np.int64], rng: np.random.Generator) -> NDArray
     scale = radius[:, None, None]
     outside = np.where(
         (labels_N == MOON)[:, None, None],
-        _crescent(along + CENTROID * scale, beside, scale),
-        _star(along, beside, scale),
+        crescent(along + CENTROID * scale, beside, scale),
+        star(along, beside, scale),
     )
     return _covered(outside)
 
@@ -133,17 +133,17 @@ def _offsets(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> tuple[NDArra
     return np.broadcast_to(across, shape), np.broadcast_to(down, shape)
 
 
-def _crescent(
+def crescent(
     along: NDArray[np.float64], beside: NDArray[np.float64], radius: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return how far each point is outside a disc, or inside a second one that bites into it."""
+    """Return how far each point (px) is outside a disc, or inside a second one that bites into it."""
     disc = np.sqrt(along**2 + beside**2) - radius
     bite = BITE_RADIUS * radius - np.sqrt((along - BITE_PLACE * radius) ** 2 + beside**2)
     return np.maximum(disc, bite)
 
 
-def _star(along: NDArray[np.float64], beside: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each point is outside a pentagram: inside it, one is inside at least four of its five lines."""
+def star(along: NDArray[np.float64], beside: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each point (px) is outside a pentagram: inside, one is inside at least four of its five lines."""
     largest = second = np.full_like(along, -np.inf)
     for x, y in TIPS:
         line = along * x + beside * y - INNER * radius

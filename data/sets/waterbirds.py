@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
 from data.files.builder import Built, square
-from data.files.released import Release, differences, numbered_splits
+from data.files.released import Release, numbered_splits
 from data.files.sources import find, source_folder
 from data.files.tables import read_table
 
@@ -40,17 +38,13 @@ def files(config: DataConfig) -> list[Path]:
 def build(config: DataConfig, work: Path | None = None) -> Built:
     """Read Waterbirds as released, with 5 % of train, drawn evenly from its four groups, as `validation_biased`."""
     found, spec = release(config), square(config, SIZE_PX)
-    findings: list[str] = []
-    for name, rows in found.splits.items():
-        counts = np.bincount(2 * found.labels[rows] + found.bias[rows, 0], minlength=4)
-        findings += differences(name, counts, COUNTS[name], "images per label x place")
     return Built(
         name="Waterbirds",
         labels=BIRDS,
         attributes={"place": PLACES},
         input=spec,
         parts=found.carved(found.bias[:, 0], config.seed).parts(spec, work),
-        findings=findings,
+        findings=found.differences(2 * found.labels + found.bias[:, 0], COUNTS, "images per label x place"),
     )
 
 
