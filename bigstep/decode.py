@@ -18,7 +18,7 @@ MAX_SIDE = 16_384  # pixels; a picture one pixel wide and millions high would ta
 
 
 class NotAnImage(DataError):
-    """Report bytes that are in no image format that bigstep reads."""
+    """Bytes that are in no image format that bigstep reads."""
 
 
 def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:

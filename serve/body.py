@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from bigstep.decode import FORMATS, MAX_PIXELS, NotAnImage, decode
+from bigstep.decode import MAX_PIXELS, NotAnImage, open_image, to_pixels
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from serve.limits import Limits, Refusal
@@ -27,7 +25,7 @@ MAX_REQUEST_PIXELS = 4 * MAX_PIXELS  # declared, of all files together: about a 
 
 @dataclass(frozen=True)
 class File:
-    """Hold one uploaded image file that is not decoded yet; `name` is how messages call it."""
+    """One uploaded image file that is not decoded yet; `name` is how messages call it."""
 
     name: str
     content: bytes
@@ -85,35 +83,26 @@ def decode_file(file: File, spec: InputSpec, allowed_pixels: int) -> tuple[NDArr
         allowed_pixels: what the files before this one leave of MAX_REQUEST_PIXELS.
 
     Raises:
-        Refusal: 413 for more pixels than allowed, 415 for content that is no image, 400 for a damaged image; the
+        Refusal: 413 for more pixels than allowed, 415 for content that is not an image, 400 for a damaged image; the
             message names the file.
     """
-    num_pixels = _declared_pixels(file.content)
-    if allowed_pixels < num_pixels <= MAX_PIXELS:  # a file that is too large by itself is refused as such below
-        raise Refusal(
-            413,
-            "the images have too many pixels together",
-            got=f"{MAX_REQUEST_PIXELS - allowed_pixels + num_pixels} pixels up to {file.name}",
-            expected=f"at most {MAX_REQUEST_PIXELS} in one request",
-            do="scale the images down, or send several requests",
-        )
     try:
-        return decode(file.content, spec), num_pixels
+        image = open_image(file.content)
+        num_pixels = image.width * image.height
+        if num_pixels > allowed_pixels:
+            raise Refusal(
+                413,
+                "the images have too many pixels together",
+                got=f"{MAX_REQUEST_PIXELS - allowed_pixels + num_pixels} pixels up to {file.name}",
+                expected=f"at most {MAX_REQUEST_PIXELS} in one request",
+                do="scale the images down, or send several requests",
+            )
+        return to_pixels(image, spec), num_pixels
     except DataError as error:
         status = 415 if isinstance(error, NotAnImage) else 400
         raise Refusal(
             status, f"{file.name}: {error.what}", got=error.got, expected=error.expected, do=error.do
         ) from error
-
-
-def _declared_pixels(content: bytes) -> int:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is lower
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Exception:  # `decode` says what is wrong with it
-        return 0
-    return image.width * image.height
 
 
 def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint8]:
@@ -132,8 +121,9 @@ def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint
     return np.frombuffer(body, np.uint8).reshape(num_images, *shape)
 
 
+@final
 class _FormParser(MultiPartParser):
-    """Note whether the closing delimiter came: without it files may be missing, and nobody would know (final)."""
+    """A parser that notes whether the closing delimiter came: without it, files may be missing unnoticed."""
 
     ended = False
 

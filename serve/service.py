@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar, final
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -39,8 +39,9 @@ PAGE_POLICY = (
 DECODE_THREADS = 2
 
 
+@final
 class Service:
-    """Hold one served model and answer for it (final)."""
+    """One served model, and the answers it gives."""
 
     def __init__(self, bundle: Bundle, form: Form, limits: Limits, device: Device) -> None:
         self.limits = limits
@@ -57,7 +58,7 @@ class Service:
             observe=self._observe_batch,
         )
         self.num_undecoded = 0  # files of requests whose decoding is not complete, and bodies of JSON
-        self.metrics.watch_queue(lambda: self.waiting_images)
+        self.metrics.queue_images.set_function(lambda: self.waiting_images)  # whenever the metrics are read
         self.state: Literal["starting", "ready", "draining"] = "starting"
         self.decoders = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="bigstep-decode")
 
@@ -153,14 +154,14 @@ class Service:
         self.check_ready()
         check_coding(request)
         body = await self.receive(read)
-        logits_NK: NDArray[np.float32]
-        logits_NK = await _while_connected(request, self._logits(body, decode, deadline_s), deadline_s)
+        logits_NK: NDArray[np.float32] = await _while_connected(
+            request, self._logits(body, decode, deadline_s), deadline_s
+        )
         if not np.isfinite(logits_NK).all():
-            bad = int(np.count_nonzero(~np.isfinite(logits_NK).all(axis=1)))
             raise Refusal(
                 500,
                 "the model's output is not finite",
-                got=f"{bad} of {len(logits_NK)} images with NaN or infinity",
+                got=f"{(~np.isfinite(logits_NK).all(axis=1)).sum()} of {len(logits_NK)} images with NaN or infinity",
                 do="report it; there is no prediction",
             )
         return logits_NK
@@ -249,15 +250,16 @@ class Service:
             }
             for k, p_K in zip(logits_NK.argmax(axis=1).tolist(), p_NK.tolist(), strict=True)
         ]
-        model = {"name": self.model.name, "sha256": self.model.sha256}
-        return json.dumps({"model": model, "predictions": predictions}).encode()
+        return json.dumps(
+            {"model": {"name": self.model.name, "sha256": self.model.sha256}, "predictions": predictions}
+        ).encode()
 
     def _observe_batch(self, num_images: int) -> None:
         if self.state != "starting":  # the warm-up is nobody's request
             self.metrics.batch_images.observe(num_images)
 
 
-async def _while_connected(request: Request, work: Awaitable[Any], deadline_s: float) -> Any:
+async def _while_connected(request: Request, work: Awaitable[T], deadline_s: float) -> T:
     """Await `work`, but cancel it when the client goes away or the deadline passes.
 
     Once the body is read, the next message from the client can only be that it has gone.
@@ -265,8 +267,9 @@ async def _while_connected(request: Request, work: Awaitable[Any], deadline_s: f
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(request.receive())
     try:
-        timeout = max(0.0, deadline_s - time.monotonic())
-        await asyncio.wait({task, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {task, gone}, timeout=max(0.0, deadline_s - time.monotonic()), return_when=asyncio.FIRST_COMPLETED
+        )
         if task.done():
             return task.result()
         raise _gone() if gone.done() else _late()

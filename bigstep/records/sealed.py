@@ -29,7 +29,7 @@ from bigstep.errors import RecordError
 
 FORMAT = 1
 WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
-CHECKED = ".checked.json"  # in a record's folder, of no part of it: when the bytes of large files were last checked
+CHECKED = ".checked.json"  # in a record's folder, but not a part of it: when the bytes of large files were last checked
 LARGE_BYTES = 2**30
 EVENTS = "tensorboard"  # folder of event files, which hold clock readings
 UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png", EVENTS})
@@ -37,20 +37,20 @@ REPAIR = "copy it again from where it came, or make it again with bigstep run CO
 
 
 class Value(BaseModel):
-    """Be an immutable value that refuses unknown fields (abstract)."""
+    """An immutable value that refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class FileEntry(Value):
-    """Name a file's content."""
+    """The content of a file, by its hash and size."""
 
     sha256: str
     bytes: int
 
 
 class Manifest(Value):
-    """List what a sealed folder holds. `digest` names the content of every file but the undigested ones."""
+    """What a sealed folder holds. `digest` names the content of every file but the undigested ones."""
 
     format: int
     kind: str
@@ -60,7 +60,7 @@ class Manifest(Value):
 
 @dataclass(frozen=True)
 class Hashed:
-    """Hold the SHA-256 of a file, in hexadecimal, and the `stamp` that it had."""
+    """The SHA-256 of a file, in hexadecimal, and the `stamp` that it had."""
 
     sha256: str
     stamp: tuple[int, int, int]
@@ -72,7 +72,7 @@ I = TypeVar("I", bound=Value)  # noqa: E741 - the usual one-letter name of a typ
 
 @dataclass(frozen=True)
 class Record(Generic[I]):
-    """Give read access to one sealed folder (abstract)."""
+    """One sealed folder, to be read."""
 
     folder: Path
     digest: str
@@ -183,7 +183,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except (FileNotFoundError, NotADirectoryError):
         raise RecordError(
-            f"{folder} is no record", got="no manifest.json" if folder.is_dir() else "no such folder", do=REPAIR
+            f"{folder} is not a record", got="no manifest.json" if folder.is_dir() else "no such folder", do=REPAIR
         ) from None
     except (ValueError, AttributeError) as error:
         raise RecordError(f"{path} cannot be read", got=error, do=REPAIR) from error

@@ -24,7 +24,7 @@ Painter = Callable[[Pixels, NDArray[np.int64]], tuple[Pixels, Region | None]]
 
 @dataclass(frozen=True)
 class Paint:
-    """Say what is painted over images: a function by the name of its kind, and what it gets for each, int64 (N,).
+    """What is painted over images: a function by the name of its kind, and what it gets for each, int64 (N,).
 
     `channels` are those of the painted images; `has_region` says whether place matters.
     """
@@ -37,12 +37,12 @@ class Paint:
 
 
 class SourceChanged(DataError):
-    """Report an image file whose bytes are no longer those that were hashed."""
+    """An image file whose bytes are no longer those that were hashed."""
 
 
 @dataclass(frozen=True)
 class Deferred:
-    """Stand for the pixels of one split: `rows` of a list of files, int64 (N,), made pixels when they are written."""
+    """The pixels of one split, to come: `rows` of a list of files, int64 (N,), made pixels when they are written."""
 
     sources: Sources
     rows: NDArray[np.int64]

@@ -30,7 +30,7 @@ def summary(pictures: Sequence[Picture], pixels_nHWC: NDArray[np.uint8]) -> dict
 
 
 class Seen:
-    """Collect what was seen of the N files of a list: thumbnails uint8 (N, 8, 9, C), and findings by row.
+    """What was seen of the N files of a list: thumbnails uint8 (N, 8, 9, C), and findings by row.
 
     `failures` maps the row of a file that cannot be used to what is wrong and what was found; `traits` maps what was
     converted to rows.

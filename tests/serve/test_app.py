@@ -9,7 +9,7 @@ import time
 import onnxruntime
 import pytest
 
-from bigstep.decode import decode as bigstep_decode
+from bigstep.decode import to_pixels
 from bigstep.errors import ConfigError, NoVerdict, RecordError
 from serve.app import create_app, open_bundle
 from serve.limits import Limits
@@ -41,10 +41,10 @@ def test_a_crash_of_the_model_is_a_500_and_the_next_request_works(bundle, random
     app = create_app(bundle)
     service = app.state.service
     with client(app) as http:
-        works = service.batcher._predict
-        service.batcher._predict = lambda _: 1 / 0
+        works = service.batcher.model
+        service.batcher.model = lambda _: 1 / 0
         check_refused(http.post("/predict", content=body, headers=RAW), 500, "division by zero")
-        service.batcher._predict = works
+        service.batcher.model = works
         assert http.post("/predict", content=body, headers=RAW).status_code == 200
         assert http.get("/health/live").status_code == 200
 
@@ -58,7 +58,7 @@ def test_a_dead_worker_is_noticed(bundle, random_images, client, check_refused):
         raise SystemExit
 
     with client(app) as http:
-        service.batcher._predict = die
+        service.batcher.model = die
         body = random_images(1).tobytes()
         check_refused(http.post("/predict", content=body, headers=RAW), 503, "worker")
         check_refused(http.get("/health/live"), 503, "worker thread died", "restart")
@@ -72,14 +72,14 @@ def test_a_dead_worker_is_noticed(bundle, random_images, client, check_refused):
 def slowed(app, seconds):
     """Make every call of the model take longer; return the list of the batch sizes it sees."""
     batcher = app.state.service.batcher
-    works, sizes = batcher._predict, []
+    works, sizes = batcher.model, []
 
     def predict(images):
         sizes.append(len(images))
         time.sleep(seconds)
         return works(images)
 
-    batcher._predict = predict
+    batcher.model = predict
     return sizes
 
 
@@ -128,12 +128,12 @@ def slow_decoding(monkeypatch, seconds):
     """Make the decoding of every file take longer; return the list of the files it sees."""
     seen = []
 
-    def decode(content, spec):
-        seen.append(content)
+    def slow(image, spec):
+        seen.append(image)
         time.sleep(seconds)
-        return bigstep_decode(content, spec)
+        return to_pixels(image, spec)
 
-    monkeypatch.setattr("serve.body.decode", decode)
+    monkeypatch.setattr("serve.body.to_pixels", slow)
     return seen
 
 

@@ -122,7 +122,7 @@ def test_a_dead_worker_shows_in_live(bundle, client, check_refused):
         raise SystemExit
 
     with client(app) as http:
-        app.state.service.batcher._predict = die
+        app.state.service.batcher.model = die
         check_refused(http.post(INFER, json=asking()), 503, "worker")
         check_refused(http.get("/v2/health/live"), 503, "worker thread died")
 
@@ -289,8 +289,8 @@ def test_a_full_queue_and_a_deadline(bundle, check_refused, client_of):
         app = create_app(bundle, limits)
         async with client_of(app) as http:
             batcher = app.state.service.batcher
-            works = batcher._predict
-            batcher._predict = lambda images: (time.sleep(seconds), works(images))[1]
+            works = batcher.model
+            batcher.model = lambda images: (time.sleep(seconds), works(images))[1]
             return await asyncio.gather(*[http.post(INFER, json=body) for _ in range(8)])
 
     answers = asyncio.run(talk(Limits(max_images=4, max_batch_images=4, max_queue_images=8), 0.05))
