@@ -98,7 +98,7 @@ class Record(Generic[I]):
             flushed = disk.submit(flush, folder)
             files = dict(zip(names, _on_files(lambda path: _entry(path, known), folder, names), strict=True))
             flushed.result()
-        manifest = Manifest(format=FORMAT, kind=cls.kind, digest=_digest(cls.kind, files), files=files)
+        manifest = Manifest(format=FORMAT, kind=cls.kind, digest=digest_of(cls.kind, files), files=files)
         write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
         _note_checks(folder, {name: _note(entry, stamps[name]) for name, entry in _large(files)})
         return cls(folder, manifest.digest, info)
@@ -187,12 +187,19 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
     except (ValueError, AttributeError) as error:
         raise RecordError(f"{path} cannot be read", got=error, do=REPAIR) from error
-    found = _digest(manifest.kind, manifest.files)
+    found = digest_of(manifest.kind, manifest.files)
     if text != to_json(manifest.model_dump(mode="json")):
         raise RecordError(f"{path} was altered", got="other bytes than were written", do=REPAIR)
     if found != manifest.digest:
         raise RecordError(f"{path} was altered", got=found, expected=manifest.digest, do=REPAIR)
     return manifest
+
+
+def digest_of(kind: str, files: Mapping[str, FileEntry]) -> str:
+    """Return the name of a record by its kind and the content of every file but the undigested ones."""
+    digested = [n for n in sorted(files) if n not in UNDIGESTED and PurePosixPath(n).parent.name not in UNDIGESTED]
+    lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in digested]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def check_file(path: Path, entry: FileEntry) -> None:
@@ -261,9 +268,3 @@ def _note_checks(folder: Path, stamps: Mapping[str, list[str | int]]) -> None:
 
 def _entry(path: Path, known: Mapping[Path, str] | None = None) -> FileEntry:
     return FileEntry(sha256=(known or {}).get(path) or sha256(path), bytes=path.stat().st_size)
-
-
-def _digest(kind: str, files: Mapping[str, FileEntry]) -> str:
-    digested = [n for n in sorted(files) if n not in UNDIGESTED and PurePosixPath(n).parent.name not in UNDIGESTED]
-    lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in digested]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -64,11 +64,11 @@ def edited(**values):
 
 
 def _seal_again(bundle):
-    from bigstep.records.sealed import FileEntry, Manifest, _digest
+    from bigstep.records.sealed import FileEntry, Manifest, digest_of
 
     old = read_manifest(bundle)
     files = {n: FileEntry(sha256=_sha(bundle / n), bytes=(bundle / n).stat().st_size) for n in old.files}
-    new = Manifest(format=old.format, kind=old.kind, digest=_digest(old.kind, files), files=files)
+    new = Manifest(format=old.format, kind=old.kind, digest=digest_of(old.kind, files), files=files)
     (bundle / "manifest.json").write_text(to_json(new.model_dump(mode="json")))
 
 
