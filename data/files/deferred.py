@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from data.files.hashing import Sources
-from data.files.pictures import Picture, read_picture
+from data.files.image_file import ImageFile, read_image_file
 
 Pixels = NDArray[np.uint8]
 Region = NDArray[np.bool_]  # (n, H, W): where an image was painted
@@ -60,7 +60,7 @@ class Deferred:
         paint = replace(self.paint, steps=self.paint.steps[index]) if self.paint else None
         return replace(self, rows=self.rows[index], paint=paint)
 
-    def read(self, position: int) -> Picture:
+    def read(self, position: int) -> ImageFile:
         """Decode the image at a position, without what is painted over it; one that cannot be used carries its error.
 
         Raises:
@@ -68,7 +68,7 @@ class Deferred:
         """
         row = self.rows[position]
         path, expected = self.sources.root / self.sources.paths[row], self.sources.sha256[row].tobytes()
-        picture = read_picture(path, self.spec)
+        picture = read_image_file(path, self.spec)
         if picture.sha256 != expected:
             raise SourceChanged(
                 f"{path} was changed while the images were read",

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.files.image_file import ImageFile
 from data.files.lookalikes import COLUMNS, ROWS, thumbnails
-from data.files.pictures import Picture
 
 
-def summary(pictures: Sequence[Picture], pixels_nHWC: NDArray[np.uint8]) -> dict[str, Any]:
+def summary(pictures: Sequence[ImageFile], pixels_nHWC: NDArray[np.uint8]) -> dict[str, Any]:
     """Return what was seen of consecutive files, and their pixels, as plain JSON values, which `Seen.add` takes."""
     traits: defaultdict[str, list[int]] = defaultdict(list)
     for place, picture in enumerate(pictures):

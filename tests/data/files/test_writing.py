@@ -60,7 +60,7 @@ class Stopped(Exception):
 
 def stop_after(monkeypatch, reads):
     """Let decoding end after some pictures; return the numbers of those that were read."""
-    read, numbers = deferred.read_picture, []
+    read, numbers = deferred.read_image_file, []
 
     def counted(path, spec):
         if len(numbers) == reads:
@@ -68,7 +68,7 @@ def stop_after(monkeypatch, reads):
         numbers.append(path.name)
         return read(path, spec)
 
-    monkeypatch.setattr(deferred, "read_picture", counted)
+    monkeypatch.setattr(deferred, "read_image_file", counted)
     return numbers
 
 

@@ -20,7 +20,7 @@ EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFile:
     """One image file: pixels uint8 (H, W, C), or the error that says why there are none.
 
     `sha256` is that of the bytes that were decoded, all zero if they cannot be read; `traits` says what decoding
@@ -33,19 +33,19 @@ class Picture:
     error: DataError | None = None
 
 
-def read_picture(path: Path, spec: InputSpec) -> Picture:
+def read_image_file(path: Path, spec: InputSpec) -> ImageFile:
     """Read a file once and decode it as the server does; a file that cannot be used carries its error."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        return Picture(None, bytes(32), error=DataError("the file cannot be read", got=error.strerror))
+        return ImageFile(None, bytes(32), error=DataError("the file cannot be read", got=error.strerror))
     sha256 = hashlib.sha256(content).digest()
     try:
         image = open_image(content)
         traits = tuple(_traits(image))  # before the pixels are read, which changes what an image says of itself
-        return Picture(to_pixels(image, spec), sha256, traits)
+        return ImageFile(to_pixels(image, spec), sha256, traits)
     except DataError as error:
-        return Picture(None, sha256, error=error)
+        return ImageFile(None, sha256, error=error)
 
 
 def _traits(image: Image.Image) -> Iterator[str]:
