@@ -127,7 +127,7 @@ def test_any_change_of_the_manifest_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"format": 99}, r"unknown format\n  got:      99\n  expected: 1\n  to do:    use the version of bigstep that"),
+        ({"format": 99}, r"unknown format\n  got:      99\n  expected: 2\n  to do:    use the version of bigstep that"),
         ({"format": "1"}, "unknown format"),
         ({"digest": "0" * 64}, "was altered"),
         ({"kind": "images"}, "was altered"),
