@@ -65,7 +65,7 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
 def _candidates(table_path: Path) -> tuple[list[str], list[str]]:
     """Choose the columns that may be bias attributes, and say why the others may not."""
-    table, _ = csv_listing.read_table(table_path)
+    table, _ = csv_listing.read_csv(table_path)
     labels = [name_of(cell) for cell in table.column("label")]
     chosen, says = [], []
     for name in dict.fromkeys(table.header):

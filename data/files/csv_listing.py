@@ -21,7 +21,7 @@ LONGEST = 100_000  # characters of a header that are looked at; Python's csv ref
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """The cells of a CSV file by line; `lines` are the numbers of the lines, from 1, at which rows end."""
 
     path: Path
@@ -35,7 +35,7 @@ class Table:
         return [row[place] for row in self.rows]
 
 
-def read_table(path: Path) -> tuple[Table, list[Finding]]:
+def read_csv(path: Path) -> tuple[CsvTable, list[Finding]]:
     """Read a CSV file: UTF-8 with or without BOM; commas, semicolons, tabs or bars; any line ends; empty lines.
 
     Returns:
@@ -66,7 +66,7 @@ def read_table(path: Path) -> tuple[Table, list[Finding]]:
             got=error,
             do='put a cell with separators, quotes or line ends between quotes, and write " inside as ""',
         ) from None
-    return Table(path, header, kept, lines), present(
+    return CsvTable(path, header, kept, lines), present(
         Finding(
             "error",
             f"lines without exactly {len(header)} cells, as the header has",
@@ -83,9 +83,9 @@ def read_listing(path: Path, attributes: Sequence[str]) -> Listing:
         attributes: the columns that hold bias attributes.
 
     Raises:
-        DataError: as `read_table`. Everything else that is wrong is in the findings.
+        DataError: as `read_csv`. Everything else that is wrong is in the findings.
     """
-    table, found = read_table(path)
+    table, found = read_csv(path)
     present = tuple(name for name in attributes if name in table.header and name not in RESERVED)
     found += _column_findings(table, attributes)
     rows, problems = _rows(table, present)
@@ -134,7 +134,7 @@ def _delimiter(path: Path, text: str) -> str:
     )
 
 
-def _column_findings(table: Table, attributes: Sequence[str]) -> list[Finding]:
+def _column_findings(table: CsvTable, attributes: Sequence[str]) -> list[Finding]:
     there = ", ".join(quoted(name) for name in table.header if name not in RESERVED) or "none"
     return present(
         Finding(
@@ -163,7 +163,7 @@ def _repeated(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def _rows(table: Table, attributes: tuple[str, ...]) -> tuple[list[Row], list[Finding]]:
+def _rows(table: CsvTable, attributes: tuple[str, ...]) -> tuple[list[Row], list[Finding]]:
     """Turn cells into rows, and say which lines lack something."""
     n = len(table.rows)
     paths = table.column("path")

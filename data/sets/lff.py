@@ -66,14 +66,14 @@ def build(config: DataConfig, _work: Path | None = None) -> Built:
     train = _read(images_file, attrs_file, first_id=0)
     valid = _read(valid_images_file, valid_attrs_file, first_id=len(train.labels))
     rng = np.random.default_rng(config.seed)
-    conflicting = (train.labels != train.bias[:, 0]).astype(np.int64)
-    rows = draw(train.labels, conflicting, train.ids, CARVED, rng)
+    conflicting_N = (train.labels != train.bias[:, 0]).astype(np.int64)
+    rows = draw(train.labels, conflicting_N, train.ids, CARVED, rng)
     held = draw(valid.labels, valid.bias[:, 0], valid.ids, HELD_OUT, rng)
     spec = square(config, train.images.shape[1])
     findings = ["test is 80 % of the images on which LfF reports; the others are validation"]
     if released := COUNTS[kind].get(config.conflicting):
         findings += differences(
-            "train", np.bincount(conflicting, minlength=2), released, "images aligned / conflicting"
+            "train", np.bincount(conflicting_N, minlength=2), released, "images aligned / conflicting"
         )
     return Built(
         name=f"{kind} (LfF)",

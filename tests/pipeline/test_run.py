@@ -163,8 +163,8 @@ def test_when_a_source_file_is_mended_the_others_are_not_decoded_again(small_con
         run(config, tmp_path / "run", until="data")
     path.write_bytes(whole)
     assert actions(config, tmp_path / "run", until="data") == {"data": "resume"}
-    read, names = deferred.read_picture, []
-    monkeypatch.setattr(deferred, "read_picture", lambda file, spec: names.append(file.name) or read(file, spec))
+    read, names = deferred.read_image_file, []
+    monkeypatch.setattr(deferred, "read_image_file", lambda file, spec: names.append(file.name) or read(file, spec))
     again = run(config, tmp_path / "run", until="data").data
     assert names == ["39.png"]
     assert again.digest == run(config, tmp_path / "other", until="data").data.digest

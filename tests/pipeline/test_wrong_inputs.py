@@ -129,7 +129,7 @@ WRONG = {
     "init below a file": Wrong("init --output file/x.toml", "cannot be|Not a directory", 2, a_file("file")),
     "init for images that are not named": Wrong("init --data folder", "wants the path of your images|init --data folder PATH"),
     "init for images that are not there": Wrong("init --data folder nowhere", "nowhere"),
-    "init for a folder without images": Wrong("init --data folder empty", "no images", 2, a_folder("empty")),
+    "init for a folder without images": Wrong("init --data folder empty", "no image can be used", 2, a_folder("empty")),
     "init with a path and no word of data": Wrong("init pictures", "goes with --data folder|--output"),
     "init for unknown data": Wrong("init --data cats", "data.kind is not valid|'cats'"),
     # ---- looking at trainings ----
