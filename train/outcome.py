@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 
 from bigstep.records.numbers import Numbers, finite
 from bigstep.records.sealed import write_json
@@ -16,7 +15,7 @@ from train import observe, step
 from train.measure import prunability
 from train.measure.label_free import loss_gini
 from train.measure.loss_share import sample_losses
-from train.measure.readout import Sample, answers, features
+from train.measure.readout import ReadOut, answers, features
 from train.measure.separation import separation
 from train.measure.sparsity import activation_sparsity
 from train.networks.build import save_weights
@@ -47,12 +46,8 @@ def measure(setup: Setup, job: Job, run: step.Run, work: Path) -> Trial:
         ended = setup.finish.kind == "none" and stuck([loss for _, loss in run.curve])
         return trial.model_copy(update={"status": "stuck" if ended else "stopped"})
     save_weights(run.model, work / "weights.safetensors")
-    y_biased = setup.tensors("validation_biased")[1]
-    logits_NK = save_outputs(setup, run.model, work, "final")
-    numbers: Numbers = {
-        "biased_accuracy": float((logits_NK.argmax(dim=1) == y_biased).float().mean()),
-        "biased_loss": float(cross_entropy(logits_NK, y_biased)),
-    }
+    biased = save_outputs(setup, run.model, work, "final")
+    numbers: Numbers = {"biased_accuracy": biased.accuracy(), "biased_loss": biased.loss()}
     numbers |= _by_groups(setup, run.model, work) if setup.bias_labels else _label_free(setup, run.model, work)
     return trial.model_copy(update={"numbers": numbers, "stored": True})
 
@@ -63,18 +58,18 @@ def stuck(losses: Sequence[float]) -> bool:
     return len(losses) >= STUCK_EPOCHS and sum(losses[-third:]) >= sum(losses[-2 * third : -third])
 
 
-def save_outputs(setup: Setup, model: nn.Module, work: Path, moment: str) -> Tensor:
+def save_outputs(setup: Setup, model: nn.Module, work: Path, moment: str) -> ReadOut:
     """Keep the logits of both biased splits, of the first images alone where all of them are too many.
 
     Returns:
-        All logits of `validation_biased`, (N, K).
+        What the network makes of all images of `validation_biased`.
     """
     most = max(1, OUTPUT_BYTES // (4 * setup.architecture.classes))
     train_NK = predict(model, first(setup.tensors("train")[0], most))
-    biased_NK = predict(model, setup.tensors("validation_biased")[0])
-    for name, logits_NK in (("train", train_NK), ("validation_biased", biased_NK)):
+    biased = answers(model, setup.sample("validation_biased"))
+    for name, logits_NK in (("train", train_NK), ("validation_biased", biased.logits)):
         np.save(work / f"{name}.{moment}.npy", logits_NK[:most].cpu().numpy(), allow_pickle=False)
-    return biased_NK
+    return biased
 
 
 def _by_groups(setup: Setup, model: nn.Module, work: Path) -> Numbers:
@@ -92,7 +87,7 @@ def _label_free(setup: Setup, model: nn.Module, work: Path) -> Numbers:
     found = features(model, sample)
     early = work / "train.early.npy"  # absent if the run was over by then
     early_NK = np.load(early, allow_pickle=False)[: len(sample.y)] if early.is_file() else found.logits_array
-    pruned = prunability.curve(model, lambda m: _accuracy(m, sample), _accuracy(model, sample))
+    pruned = prunability.curve(model, lambda m: answers(m, sample).accuracy(), found.accuracy())
     write_json(work / "prunability.json", {"fraction_and_training_accuracy": pruned})
     return finite(
         {
@@ -102,7 +97,3 @@ def _label_free(setup: Setup, model: nn.Module, work: Path) -> Numbers:
             "train_loss_gini": loss_gini(sample_losses(early_NK, sample.split.labels)),
         }
     )
-
-
-def _accuracy(model: nn.Module, sample: Sample) -> float:
-    return float((answers(model, sample).logits.argmax(dim=1) == sample.y).float().mean())

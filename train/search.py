@@ -43,7 +43,7 @@ Score = Callable[[Sequence[Trial]], float]
 
 @dataclass(frozen=True)
 class Axis:
-    """Say what is searched: the recipe without its rate, the rates, seeds, and steps of one training and one epoch.
+    """What is searched: the recipe without its rate, the rates, seeds, and steps of one training and one epoch.
 
     `chance_loss` is the loss of guessing, in nats.
     """
@@ -73,7 +73,7 @@ class Axis:
 
 @dataclass
 class Search:
-    """Decide which trials to run next; `score` says how good the fitted trials of one recipe are, higher is better.
+    """A search for a rate: which trials run next; `score` says how good those of a recipe that fitted are.
 
     `trials` holds the latest result of each seed of each recipe, `says` what was found, a sentence each.
     """
