@@ -32,7 +32,7 @@ class PlantConfig(Section):
     kind: Literal["tint", "frame", "patch", "background", "corruption"] = Field(
         "tint", description="what gives the label away in training"
     )
-    rho: Annotated[float, Field(ge=0.0, le=0.8)] = Field(
+    conflicting: Annotated[float, Field(ge=0.0, le=0.8)] = Field(
         0.05, description="share of training images whose planted attribute contradicts the label"
     )
 

@@ -18,7 +18,7 @@ MAX_SIDE = 16_384  # pixels; a picture one pixel wide and millions high would ta
 
 
 class NotAnImage(DataError):
-    """Report bytes that are in no image format that bigstep reads."""
+    """Bytes that are in no image format that bigstep reads."""
 
 
 def decode(content: bytes, spec: InputSpec) -> NDArray[np.uint8]:
@@ -52,8 +52,9 @@ def open_image(content: bytes) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is our own, lower limit
             image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        expected = ", ".join(FORMATS)
-        raise NotAnImage("the content is not an image", got=f"{len(content)} bytes", expected=expected) from None
+        raise NotAnImage(
+            "the content is not an image", got=f"{len(content)} bytes", expected=", ".join(FORMATS)
+        ) from None
     except Exception as error:  # Pillow's parsers raise many types on damaged headers
         raise DataError("the image cannot be opened", got=error, do="send an undamaged file") from error
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
@@ -100,8 +101,9 @@ def _middle(found: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, flo
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8 bits: Pillow cuts it off at 255, which turns nearly every picture white."""
     if image.mode in ("I", "F"):
-        expected = "8 or 16 bits per channel"
-        raise DataError("the image has 32 bits per pixel", got=f"mode {image.mode}", expected=expected)
+        raise DataError(
+            "the image has 32 bits per pixel", got=f"mode {image.mode}", expected="8 or 16 bits per channel"
+        )
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class BigstepError(Exception):
-    """Report a mistake that the user can mend: what failed, what was found, what was expected, what to do.
+    """A mistake that the user can mend: what failed, what was found, what was expected, what to do.
 
     Args:
         what: what failed, as a sentence without a full stop.
@@ -27,38 +27,36 @@ class BigstepError(Exception):
 
     def __init__(self, what: str, *, got: object = None, expected: object = None, do: str | None = None) -> None:
         self.what, self.got, self.expected, self.do = what, got, expected, do
-        lines = [what]
-        lines += [f"  got:      {got}"] if got is not None else []
-        lines += [f"  expected: {expected}"] if expected is not None else []
-        lines += [f"  to do:    {do}"] if do is not None else []
-        super().__init__("\n".join(lines))
+        said = {"got": got, "expected": expected, "to do": do}
+        self.details = {name: f"{text}" for name, text in said.items() if text is not None}
+        super().__init__("\n".join([what, *(f"  {name + ':':<9} {text}" for name, text in self.details.items())]))
 
 
 class ConfigError(BigstepError):
-    """Report a wrong configuration or command line."""
+    """A wrong configuration or command line."""
 
 
 class DataError(BigstepError):
-    """Report images or labels that cannot be used."""
+    """Images or labels that cannot be used."""
 
 
 class TrainError(BigstepError):
-    """Report a training that cannot go on."""
+    """A training that cannot go on."""
 
 
 class CompressError(BigstepError):
-    """Report a pruning or quantisation that cannot go on."""
+    """A pruning or quantisation that cannot go on."""
 
 
 class ExportError(BigstepError):
-    """Report an ONNX file that cannot be written or is not the one that was judged."""
+    """An ONNX file that cannot be written or is not the one that was judged."""
 
 
 class RecordError(BigstepError):
-    """Report a published file that is missing, truncated, altered or of an unknown format."""
+    """A published file that is missing, truncated, altered or of an unknown format."""
 
 
 class NoVerdict(BigstepError):
-    """Report bytes that carry no passing verdict."""
+    """Bytes that carry no passing verdict."""
 
     exit_code = 1

@@ -19,11 +19,18 @@ CONFLICTING = "conflicting"
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Hold accuracies as fractions; NaN where no image belongs to the group."""
+    """Accuracies as fractions; NaN where no image belongs to the group."""
 
     unbiased: float
     aligned: float
     conflicting: float
+
+
+def cell_counts(labels_N: NDArray[np.int64], bias_N: NDArray[np.int64], classes: int, values: int) -> NDArray[np.int64]:
+    """Count the images of every label with every bias value, shape (classes, values)."""
+    counts = np.zeros((classes, values), dtype=np.int64)
+    np.add.at(counts, (labels_N, bias_N), 1)
+    return counts
 
 
 def over_represented(
@@ -37,8 +44,7 @@ def over_represented(
     Returns:
         Shape (classes, values).
     """
-    counts = np.zeros((classes, values))
-    np.add.at(counts, (labels_N, bias_N), 1)
+    counts = cell_counts(labels_N, bias_N, classes, values)
     given = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     table: NDArray[np.bool_] = given > counts.sum(axis=0) / max(len(labels_N), 1)
     return table

@@ -21,7 +21,7 @@ PRIOR = 5.0  # deviating clusters that full dependence counts for; see tests/big
 
 @dataclass(frozen=True)
 class Interval:
-    """Hold an estimate and its two one-sided bounds, as fractions.
+    """An estimate and its two one-sided bounds, as fractions.
 
     `low` and `high` each hold with the stated confidence on their own side; `n` is the number of images and
     `effective_n` what they are worth after clustering.

@@ -23,7 +23,7 @@ NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI vendor; class of display controllers, 
 
 
 class Machine(Value):
-    """Hold the facts; None where this system does not say.
+    """The facts of a machine; None where this system does not say.
 
     Attributes:
         board: a single-board computer or a Jetson, by its own name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from bigstep.decode import open_image
 from bigstep.errors import DataError
 from bigstep.groups import aligned_members, over_represented
 from data.files import csv_listing
-from data.files.findings import Finding, quoted, refuse_errors
+from data.files.findings import quoted, shortened
 from data.files.listing import Listing, Row, name_of
 from data.files.splits import SHARES
 from data.sets import folder
@@ -42,8 +42,6 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     if listing.table:
         candidates, says = _candidates(listing.table)
         listing = csv_listing.read_listing(listing.table, candidates)
-    if not listing.rows:
-        refuse_errors(listing.origin, [*listing.findings, Finding("error", "no images", [listing.origin])])
     labels = sorted({row.label for row in listing.rows})
     given = any(row.split for row in listing.rows)
     size_px, size_says = _size_px(listing)
@@ -53,7 +51,7 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         "train": {"network": "cnn", "widths": list(WIDTHS)},
         "verify": {"groups": groups},
     }
-    shown = ", ".join(map(quoted, labels[:5])) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    shown = shortened(list(map(quoted, labels)))
     shares = ", ".join(f"{name} {share} %" for name, share in SHARES.items())
     return settings, [
         f"{quoted(listing.origin)}: {len(listing.rows):,} images of {len(labels)} classes ({shown})",
@@ -66,7 +64,7 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
 
 def _candidates(table_path: Path) -> tuple[list[str], list[str]]:
-    """Choose the columns that may be bias attributes, and say why the others are none."""
+    """Choose the columns that may be bias attributes, and say why the others may not."""
     table, _ = csv_listing.read_table(table_path)
     labels = [name_of(cell) for cell in table.column("label")]
     chosen, says = [], []
@@ -113,9 +111,9 @@ def _bias_sentences(rows: Sequence[Row], attributes: Sequence[str]) -> Iterator[
     if not attributes:
         yield "no bias attribute is known: the gate judges all images together, and cannot tell which contradict a bias"
         return
-    yield f"bias attributes: {', '.join(map(quoted, attributes))}; remove from data.bias what is none"
-    labels = _numbers([row.label for row in rows])
-    bias = np.stack([_numbers([row.bias[a] for row in rows]) for a in range(len(attributes))], axis=1)
+    yield f"bias attributes: {', '.join(map(quoted, attributes))}; remove from data.bias what is not one"
+    _, codes = folder.codes_of(rows, attributes)
+    labels, bias = codes[:, 0], codes[:, 1:]
     tables = [over_represented(labels, column, labels.max() + 1, column.max() + 1) for column in bias.T]
     test = [row.split == "test" for row in rows]
     conflicting = ~aligned_members(labels, bias, tables)
@@ -123,8 +121,3 @@ def _bias_sentences(rows: Sequence[Row], attributes: Sequence[str]) -> Iterator[
     need = VerifyConfig().min_group
     enough = "" if expected >= need else f", fewer than the {need} that the gate needs to decide (verify.min_group)"
     yield f"test images that contradict the bias: {'' if any(test) else 'about '}{expected:,}{enough}"
-
-
-def _numbers(texts: Sequence[str]) -> Any:
-    numbers: Mapping[str, int] = {text: k for k, text in enumerate(sorted({*texts}))}
-    return np.array([numbers[text] for text in texts], dtype=np.int64)

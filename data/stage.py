@@ -18,12 +18,12 @@ from bigstep.records.sealed import WORK
 from data.bias.plant import plant
 from data.bias.rebalance import rebalance
 from data.contact_sheet import draw
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.deferred import Deferred
 from data.files.writing import write
 
 log = logging.getLogger("bigstep.data")
-BUILDERS = {
+BUILDERS = {  # modules with `build(config, work)` and, where there are source files, `files(config)`
     "digits": "data.sets.digits",
     "parity": "data.sets.parity",
     "moon-star": "data.sets.moon_star",
@@ -40,7 +40,6 @@ BUILDERS = {
     "lff": "data.sets.lff",
     "dfa": "data.sets.dfa",
 }
-FROM_FILES = frozenset({"folder", "waterbirds", "celeba", "imagenet", "dfa"})  # decoded into the record, resumably
 
 
 def run(config: DataConfig, *, out: Path) -> Images:
@@ -54,19 +53,25 @@ def run(config: DataConfig, *, out: Path) -> Images:
         DataError: the source files are missing or cannot be used; the message names them.
     """
     builder = importlib.import_module(BUILDERS[config.kind])
-    built: Built = builder.build(config, out / WORK) if config.kind in FROM_FILES else builder.build(config)
+    built: Built = builder.build(config, out / WORK)
     if config.rebalance:  # before planting, which would cross its attribute with the others
         built = rebalance(built, config.seed)
     if config.plant:
         built = plant(built, config.plant, config.seed)
-    parts = built.parts if built.mixed else {**built.parts, "train": _mix(built.parts["train"], config.seed)}
+    parts, train = built.parts, built.parts["train"]
+    if not built.mixed:  # files come sorted by class, and INT8 ranges are read off the first images
+        order = np.random.default_rng([config.seed, len(train.labels)]).permutation(len(train.labels))
+        parts = {**parts, "train": train.take(order)}
     written = write(parts, out, judged=built.judge is not None)
     judged = built.judge(written.seen) if built.judge and written.seen else []
     info = ImagesInfo(
         name=built.name,
         labels=built.labels,
         attributes=built.attributes,
-        aligned={name: _aligned(built, column) for column, name in enumerate(built.attributes)},
+        aligned={
+            name: over_represented(train.labels, train.bias[:, column], len(built.labels), len(values)).tolist()
+            for column, (name, values) in enumerate(built.attributes.items())
+        },
         input=built.input,
         counts={name: len(part.labels) for name, part in parts.items()},
         findings=[*judged, *built.findings],
@@ -116,16 +121,3 @@ def _list_files(parts: Mapping[SplitName, Part], path: Path) -> None:
             sources = part.images.sources
             for row, number in zip(part.images.rows, part.ids.tolist(), strict=True):
                 table.writerow([name, number, sources.paths[row], sources.sha256[row].tobytes().hex()])
-
-
-def _mix(part: Part, seed: int) -> Part:
-    """Put images in random order: files come sorted by class, and INT8 ranges are read off the first images."""
-    order = np.random.default_rng([seed, len(part.labels)]).permutation(len(part.labels))
-    return Part(*(getattr(part, field)[order] for field in SPLIT_FIELDS))
-
-
-def _aligned(built: Built, column: int) -> list[list[bool]]:
-    train, values = built.parts["train"], list(built.attributes.values())[column]
-    table = over_represented(train.labels, train.bias[:, column], len(built.labels), len(values))
-    rows: list[list[bool]] = table.tolist()
-    return rows

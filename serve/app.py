@@ -27,9 +27,16 @@ def open_bundle(folder: Path) -> Bundle:
     """Open a bundle whose every file is as it was sealed and whose served bytes passed the gate.
 
     Raises:
-        RecordError: a file is missing or altered; the message names it.
+        RecordError: there is no bundle, or a file is missing or altered; the message names it.
         NoVerdict: the verdict is not "passed", rests on no check, or was given on other bytes.
     """
+    if not (folder / "manifest.json").is_file():
+        raise RecordError(
+            f"{folder} is not a bundle",
+            got="no manifest.json" if folder.is_dir() else "no such folder",
+            expected="the folder `bundle` of a run",
+            do="name it, or make one: bigstep run CONFIG",
+        )
     bundle = Bundle.open(folder)
     _judged_form(bundle)
     return bundle
@@ -48,8 +55,12 @@ def _judged_form(bundle: Bundle) -> Form:
     if form is None:
         raise RecordError(f"{bundle.folder} does not hold the form it serves", expected=info.served)
     if info.verdict.outcome != "passed":
-        do = "see report.html for the checks that did not pass; only a passed bundle is served"
-        raise NoVerdict(f"{bundle.folder} did not pass the gate", got=info.verdict.outcome, expected="passed", do=do)
+        raise NoVerdict(
+            f"{bundle.folder} did not pass the gate",
+            got=info.verdict.outcome,
+            expected="passed",
+            do="see report.html for the checks that did not pass; only a passed bundle is served",
+        )
     open_checks = [f"{check.name}: {check.outcome}" for check in info.verdict.checks if check.outcome != "passed"]
     if open_checks or not info.verdict.checks:
         raise NoVerdict(
@@ -144,13 +155,15 @@ def serve(
         app = create_app(open_bundle(bundle_folder), limits, device)
         service: Service = app.state.service
         url = server.url(listener)
-        line = (
-            f"serving {service.model.name} (sha256 {service.model.version}) on {url} - "
-            f"try: curl -H 'Content-Type: image/png' --data-binary @image.png {url}{PREDICT}"
-        )
-        grace_s = service.limits.request_timeout_s
         try:
-            server.run(app, listener, announcement=line, drain=service.drain, grace_s=grace_s)
+            server.run(
+                app,
+                listener,
+                announcement=f"serving {service.model.name} (sha256 {service.model.version}) on {url} - "
+                f"try: curl -H 'Content-Type: image/png' --data-binary @image.png {url}{PREDICT}",
+                drain=service.drain,
+                grace_s=service.limits.request_timeout_s,
+            )
         except KeyboardInterrupt:
             if service.batcher.running:
                 server.leave(128 + signal.SIGINT)

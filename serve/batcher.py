@@ -26,19 +26,19 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class QueueFull(Exception):
-    """Report that no more images can wait."""
+    """No more images can wait."""
 
 
 class DeadlinePassed(Exception):
-    """Report that the request's time ran out before its images reached the model."""
+    """The request's time ran out before its images reached the model."""
 
 
 class RunFailed(Exception):
-    """Report that the model raised an error on the batch of this request."""
+    """The model raised an error on the batch of this request."""
 
 
 class WorkerStopped(Exception):
-    """Report that the worker thread takes no more requests: it was stopped, or it died."""
+    """The worker thread takes no more requests: it was stopped, or it died."""
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ Outcome = tuple[_Job, Exception | None]  # a request that is done, and why it fa
 
 
 class Batcher:
-    """Run requests of any number of images through one model, in batches, first come first served."""
+    """A queue of requests of any number of images, run through one model in batches, first come first served."""
 
     def __init__(
         self, predict: Predict, *, max_batch: int, max_queue: int, observe: Callable[[int], None] = lambda _: None
@@ -72,7 +72,7 @@ class Batcher:
             max_queue: most images that wait.
             observe: is told the size of every batch, in the worker thread.
         """
-        self._predict = predict
+        self.model = predict
         self._max_batch, self._max_queue = max_batch, max_queue
         self._observe = observe
         self._changed = threading.Condition()  # guards the five fields below
@@ -150,7 +150,7 @@ class Batcher:
                 pieces, late = taken
                 done: list[Outcome] = [(job, DeadlinePassed()) for job in late]
                 self._finish(done + (self._run(pieces) if pieces else []))
-        finally:  # also when something that is no Exception ends the thread: nobody must wait for a dead worker
+        finally:  # also when something that is not an Exception ends the thread: nobody must wait for a dead worker
             with self._changed:
                 self._ended = True
                 left = list(self._open)
@@ -187,7 +187,7 @@ class Batcher:
         batch_NHWC = images[0] if len(images) == 1 else np.concatenate(images)
         self._observe(len(batch_NHWC))
         try:
-            logits_NK = self._predict(batch_NHWC)
+            logits_NK = self.model(batch_NHWC)
             if len(logits_NK) != len(batch_NHWC):
                 raise ValueError(f"the model answered {len(logits_NK)} of {len(batch_NHWC)} images")
         except Exception as error:  # whatever it is, it belongs to these requests; the worker lives on

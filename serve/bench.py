@@ -1,7 +1,7 @@
 """Latency and throughput of a model on this machine, measured so that models can be compared with each other.
 
 One query at a time: the next one starts when the last has ended (the SingleStream scenario of MLPerf Inference; the
-figures are in that style and are no MLPerf results). The clock covers `Predictor.predict` on a batch of raw pixels in
+figures are in that style and are not MLPerf results). The clock covers `Predictor.predict` on a batch of raw pixels in
 memory: no decoding, no HTTP. Draws from the images are uniform, with replacement, from a fixed seed. The control is
 the interleaving: models take turns, so what disturbs one disturbs its neighbours, and their ratio stands.
 """
@@ -49,7 +49,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timed:
-    """Hold the seconds of every counted query of one model, in the order they were made; each had `batch` images."""
+    """The seconds of every counted query of one model, in the order they were made; each had `batch` images."""
 
     batch: int
     seconds: tuple[float, ...]
@@ -235,13 +235,12 @@ def fingerprint(*, threads: int = 1, device: Device = "cpu", root: Path = Path("
         root: where `proc` and `sys` lie.
     """
     found = machine.describe(root)
-    quota = "no limit" if found.quota is None else f"{found.quota:.2f}"
     return {
         "cpu": found.cpu,
         "cpus": f"{found.usable_cores} usable of {found.cores}",
         "smt_siblings": machine.smt_siblings(root),
         "governor": machine.governor(root),
-        "cgroup_cpus": quota,
+        "cgroup_cpus": "no limit" if found.quota is None else f"{found.quota:.2f}",
         "device": device if device == "cpu" else f"{device}: {machine.nvidia(root)}",
         "kernel": found.system,
         "python": platform.python_version(),
@@ -262,20 +261,19 @@ def _warm_up(predictor: Predictor, queries: Iterator[NDArray[np.uint8]], clock: 
     """Run the queries that are not counted, and return the seconds of the fastest."""
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) < WARM_UP_QUERIES and sum(seconds) < WARM_UP_SECONDS):
-        start = clock()
-        predictor.predict(next(queries))
-        seconds.append(clock() - start)
+        seconds.append(_seconds(predictor, next(queries), clock))
     return min(seconds)
 
 
 def _turn(predictor: Predictor, queries: list[NDArray[np.uint8]], clock: Clock) -> list[float]:
     predictor.predict(queries[0])
-    seconds = []
-    for images_NHWC in queries:
-        start = clock()
-        predictor.predict(images_NHWC)
-        seconds.append(clock() - start)
-    return seconds
+    return [_seconds(predictor, images_NHWC, clock) for images_NHWC in queries]
+
+
+def _seconds(predictor: Predictor, images_NHWC: NDArray[np.uint8], clock: Clock) -> float:
+    start = clock()
+    predictor.predict(images_NHWC)
+    return clock() - start
 
 
 def _span(batches: Mapping[str, int]) -> str:

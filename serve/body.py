@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from bigstep.decode import FORMATS, MAX_PIXELS, NotAnImage, decode
+from bigstep.decode import MAX_PIXELS, NotAnImage, open_image, to_pixels
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from serve.limits import Limits, Refusal
@@ -27,7 +25,7 @@ MAX_REQUEST_PIXELS = 4 * MAX_PIXELS  # declared, of all files together: about a 
 
 @dataclass(frozen=True)
 class File:
-    """Hold one uploaded image file that is not decoded yet; `name` is how messages call it."""
+    """One uploaded image file that is not decoded yet; `name` is how messages call it."""
 
     name: str
     content: bytes
@@ -67,8 +65,13 @@ def check_coding(request: Request) -> None:
     """
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() != "identity":
-        got = f"Content-Encoding {coding!r}"
-        raise Refusal(415, "compressed bodies are not read", got=got, expected="no coding", do="send it uncompressed")
+        raise Refusal(
+            415,
+            "compressed bodies are not read",
+            got=f"Content-Encoding {coding!r}",
+            expected="no coding",
+            do="send it uncompressed",
+        )
 
 
 def decode_file(file: File, spec: InputSpec, allowed_pixels: int) -> tuple[NDArray[np.uint8], int]:
@@ -80,31 +83,26 @@ def decode_file(file: File, spec: InputSpec, allowed_pixels: int) -> tuple[NDArr
         allowed_pixels: what the files before this one leave of MAX_REQUEST_PIXELS.
 
     Raises:
-        Refusal: 413 for more pixels than allowed, 415 for content that is no image, 400 for a damaged image; the
+        Refusal: 413 for more pixels than allowed, 415 for content that is not an image, 400 for a damaged image; the
             message names the file.
     """
-    num_pixels = _declared_pixels(file.content)
-    if allowed_pixels < num_pixels <= MAX_PIXELS:  # a file that is too large by itself is refused as such below
-        expected = f"at most {MAX_REQUEST_PIXELS} in one request"
-        got = f"{MAX_REQUEST_PIXELS - allowed_pixels + num_pixels} pixels up to {file.name}"
-        do = "scale the images down, or send several requests"
-        raise Refusal(413, "the images have too many pixels together", got=got, expected=expected, do=do)
     try:
-        return decode(file.content, spec), num_pixels
+        image = open_image(file.content)
+        num_pixels = image.width * image.height
+        if num_pixels > allowed_pixels:
+            raise Refusal(
+                413,
+                "the images have too many pixels together",
+                got=f"{MAX_REQUEST_PIXELS - allowed_pixels + num_pixels} pixels up to {file.name}",
+                expected=f"at most {MAX_REQUEST_PIXELS} in one request",
+                do="scale the images down, or send several requests",
+            )
+        return to_pixels(image, spec), num_pixels
     except DataError as error:
         status = 415 if isinstance(error, NotAnImage) else 400
-        what = f"{file.name}: {error.what}"
-        raise Refusal(status, what, got=error.got, expected=error.expected, do=error.do) from error
-
-
-def _declared_pixels(content: bytes) -> int:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is lower
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Exception:  # `decode` says what is wrong with it
-        return 0
-    return image.width * image.height
+        raise Refusal(
+            status, f"{file.name}: {error.what}", got=error.got, expected=error.expected, do=error.do
+        ) from error
 
 
 def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint8]:
@@ -113,14 +111,19 @@ def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint
     num_images, rest = divmod(len(body), image_bytes)
     if rest or not num_images:
         dims = " x ".join(str(d) for d in shape)
-        expected = f"N x {image_bytes} bytes (uint8, N x {dims}, row by row), N at least 1"
-        raise Refusal(400, "the raw body does not hold whole images", got=f"{len(body)} bytes", expected=expected)
+        raise Refusal(
+            400,
+            "the raw body does not hold whole images",
+            got=f"{len(body)} bytes",
+            expected=f"N x {image_bytes} bytes (uint8, N x {dims}, row by row), N at least 1",
+        )
     check_count(num_images, limits)
     return np.frombuffer(body, np.uint8).reshape(num_images, *shape)
 
 
+@final
 class _FormParser(MultiPartParser):
-    """Note whether the closing delimiter came: without it files may be missing, and nobody would know (final)."""
+    """A parser that notes whether the closing delimiter came: without it, files may be missing unnoticed."""
 
     ended = False
 
@@ -148,8 +151,9 @@ async def _form_files(request: Request, limits: Limits) -> list[File]:
         if error.message.startswith("Too many files"):
             check_count(limits.max_images + 1, limits)
         if error.message.startswith("Too many fields"):
-            do = "curl -F file=@digit.png URL"
-            raise Refusal(400, "the form has a field without a file name", expected="only files", do=do) from error
+            raise Refusal(
+                400, "the form has a field without a file name", expected="only files", do="curl -F file=@digit.png URL"
+            ) from error
         raise Refusal(400, "the form cannot be read", got=error.message, expected=f"valid {FORM}") from error
     try:
         return await _files_of(form, limits)
@@ -161,8 +165,13 @@ async def _files_of(form: FormData, limits: Limits) -> list[File]:
     uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     check_count(len(uploads), limits)
     if not uploads:
-        expected = "one or several image files"
-        raise Refusal(400, "the form holds no file", got="no file", expected=expected, do="curl -F file=@digit.png URL")
+        raise Refusal(
+            400,
+            "the form holds no file",
+            got="no file",
+            expected="one or several image files",
+            do="curl -F file=@digit.png URL",
+        )
     names = [f"file {i} ({upload.filename!r})" for i, upload in enumerate(uploads, start=1)]
     return [File(name, _not_empty(name, await upload.read())) for name, upload in zip(names, uploads, strict=True)]
 
@@ -174,9 +183,15 @@ def check_count(num_images: int, limits: Limits) -> None:
         Refusal: 413.
     """
     if num_images > limits.max_images:
-        got = f"{num_images} images" if num_images > limits.max_images + 1 else f"more than {limits.max_images} images"
-        expected = f"at most {limits.max_images}"
-        raise Refusal(413, "too many images in one request", got=got, expected=expected, do="send several requests")
+        raise Refusal(
+            413,
+            "too many images in one request",
+            got=f"{num_images} images"
+            if num_images > limits.max_images + 1
+            else f"more than {limits.max_images} images",
+            expected=f"at most {limits.max_images}",
+            do="send several requests",
+        )
 
 
 def _not_empty(name: str, content: bytes) -> bytes:

@@ -14,7 +14,7 @@ from serve.predictor import Device
 
 
 class InputInfo(Value):
-    """Say what raw pixels look like; image files of any size are decoded to this."""
+    """What raw pixels look like; image files of any size are decoded to this."""
 
     dtype: str
     layout: str
@@ -24,7 +24,7 @@ class InputInfo(Value):
 
 
 class VerdictInfo(Value):
-    """Say what the gate found for the served bytes: its outcome, and the accuracy of every group with its bounds."""
+    """What the gate found for the served bytes: its outcome, and the accuracy of every group with its bounds."""
 
     outcome: Outcome
     checks: int
@@ -32,7 +32,7 @@ class VerdictInfo(Value):
 
 
 class ModelInfo(Value):
-    """Describe the served model and how to call it; `version` is how the V2 protocol names these bytes."""
+    """The served model and how to call it; `version` is how the V2 protocol names these bytes."""
 
     name: str
     version: str
@@ -84,7 +84,7 @@ STATUSES = {
     400: "The image is damaged, or the body does not have the length or the format that its content type says",
     408: "The body did not arrive in time",
     413: "The body is too large, or holds too many images or pixels",
-    415: "The content type is not accepted, the body is compressed, or the content is no image",
+    415: "The content type is not accepted, the body is compressed, or the content is not an image",
     500: "The model failed, or its output is not finite: there is no prediction",
     503: "The queue is full or the server is stopping: try again after the seconds in Retry-After",
     504: "The deadline passed before the model could answer",
@@ -96,8 +96,6 @@ def predict_operation(model: ModelInfo) -> dict[str, Any]:
     """Return the OpenAPI operation of POST /predict, which FastAPI cannot derive: the route reads the body itself."""
     binary = {"type": "string", "format": "binary"}
     files = {"type": "object", "properties": {"file": {"type": "array", "items": binary}}}
-    size = model.input.bytes_per_image
-    errors = {str(code): _json(text, ERROR) for code, text in STATUSES.items()}
     first, probability = model.labels[0], 0.98
     prediction = {"label": first, "index": 0, "probability": probability, "probabilities": {first: probability}}
     example = {"model": {"name": model.name, "sha256": model.sha256}, "predictions": [prediction]}
@@ -106,14 +104,17 @@ def predict_operation(model: ModelInfo) -> dict[str, Any]:
         "operationId": "predict",
         "description": (
             "Send one image file as the body, several as a form, or raw pixels: "
-            f"uint8, N x {size} bytes, N images one after the other. "
+            f"uint8, N x {model.input.bytes_per_image} bytes, N images one after the other. "
             "The answer holds one prediction per image, in order."
         ),
         "requestBody": {
             "required": True,
             "content": {"image/*": {"schema": binary}, RAW: {"schema": binary}, FORM: {"schema": files}},
         },
-        "responses": {"200": _json("One prediction per image", example), **errors},
+        "responses": {
+            "200": _json("One prediction per image", example),
+            **{str(code): _json(text, ERROR) for code, text in STATUSES.items()},
+        },
     }
 
 
@@ -144,10 +145,9 @@ def infer_operation(model: ModelInfo, contract: Contract, path: str) -> dict[str
 
 def path_parameters(model: ModelInfo, path: str) -> list[dict[str, Any]]:
     """Return the OpenAPI description of what a path of the V2 protocol has in braces."""
-    known = {"model": model.name, "version": model.version}
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": [value]}}
-        for name, value in known.items()
+        for name, value in {"model": model.name, "version": model.version}.items()
         if f"{{{name}}}" in path
     ]
 

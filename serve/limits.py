@@ -20,7 +20,7 @@ DISCARD_S = 5.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Bound what one server takes on. Each field is a flag of `bigstep serve`.
+    """The bounds of what one server takes on. Each field is a flag of `bigstep serve`.
 
     Attributes:
         max_body_bytes: largest request body.
@@ -56,19 +56,18 @@ class Limits:
             raise ConfigError(
                 "threads is out of range", got=self.threads, expected=f"at most {cores}, the usable cores"
             )
-        _require_order(self, "max_body_bytes", "max_held_bytes")
-        _require_order(self, "max_images", "max_queue_images")
-        _require_order(self, "max_batch_images", "max_queue_images")
-
-
-def _require_order(limits: Limits, small: str, large: str) -> None:
-    low, high = getattr(limits, small), getattr(limits, large)
-    if low > high:
-        raise ConfigError(f"{large} must be at least {small}", got=f"{high} and {low}", do=f"raise {large}")
+        for small, large in (
+            ("max_body_bytes", "max_held_bytes"),
+            ("max_images", "max_queue_images"),
+            ("max_batch_images", "max_queue_images"),
+        ):
+            low, high = getattr(self, small), getattr(self, large)
+            if low > high:
+                raise ConfigError(f"{large} must be at least {small}", got=f"{high} and {low}", do=f"raise {large}")
 
 
 class Refusal(BigstepError):
-    """Answer a request with an HTTP error; the body is {"error": "what, got, expected, to do"}."""
+    """An HTTP error as the answer to a request; its body is {"error": "what, got, expected, to do"}."""
 
     def __init__(
         self,
@@ -86,20 +85,12 @@ class Refusal(BigstepError):
 
     def response(self) -> JSONResponse:
         """Return the answer that tells the client."""
-        return JSONResponse({"error": one_line(self)}, self.status, self.headers)
-
-
-def one_line(error: BigstepError) -> str:
-    """Write an error on one line, for JSON."""
-    parts = [error.what]
-    parts += [f"got {error.got}"] if error.got is not None else []
-    parts += [f"expected {error.expected}"] if error.expected is not None else []
-    parts += [f"to do: {error.do}"] if error.do is not None else []
-    return "; ".join(parts)
+        said = (f"{name}: {text}" if name == "to do" else f"{name} {text}" for name, text in self.details.items())
+        return JSONResponse({"error": "; ".join([self.what, *said])}, self.status, self.headers)
 
 
 class BodyLimit:
-    """Refuse a body that is too large before it is read, or while it is read if its length was not declared.
+    """The refusal of a body that is too large: before it is read, or while it is read if its length was not declared.
 
     An ASGI wrapper around the whole application, because Starlette's form parser has no limit for files. The
     connection stays open: closing it while the client still sends would reset it, and the client would never see the
@@ -120,8 +111,9 @@ class BodyLimit:
         headers = Headers(scope=scope)
         declared = headers.get("content-length", "")
         # With Expect: 100-continue the client sends no body unless it is read.
-        closes = "close" in headers.get("connection", "").lower() or scope.get("http_version") == "1.0"
-        closes = closes and "expect" not in headers
+        closes = "expect" not in headers and (
+            "close" in headers.get("connection", "").lower() or scope.get("http_version") == "1.0"
+        )
         if declared.isdecimal() and int(declared[:18]) > self.limits.max_body_bytes:
             if closes:
                 await self._discard(receive)
@@ -166,5 +158,10 @@ class BodyLimit:
         return None
 
     def _too_large(self, got: str) -> Refusal:
-        expected = f"at most {self.limits.max_body_bytes} bytes"
-        return Refusal(413, "the body is too large", got=got, expected=expected, do="send fewer or smaller images")
+        return Refusal(
+            413,
+            "the body is too large",
+            got=got,
+            expected=f"at most {self.limits.max_body_bytes} bytes",
+            do="send fewer or smaller images",
+        )

@@ -13,12 +13,11 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Hold what is measured; every name starts with `bigstep_`, but for the `process_` ones of the client library."""
+    """What is measured; every name starts with `bigstep_`, but for the `process_` ones of the client library."""
 
     def __init__(self, model: str, sha256: str) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        registry = self.registry
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self.requests = Counter(
             "bigstep_requests", "Answers of /predict and of V2 infer, by status code", ["code"], registry=registry
         )
@@ -37,17 +36,13 @@ class Metrics:
         info = Gauge("bigstep_model_info", "The model that is served; always 1", ["name", "sha256"], registry=registry)
         info.labels(model, sha256).set(1)
 
-    def watch_queue(self, queued_images: Callable[[], int]) -> None:
-        """Read the length of the queue whenever the metrics are read."""
-        self.queue_images.set_function(queued_images)
-
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 class Measured:
-    """Count and time the requests to some paths, whatever answers them (an ASGI wrapper)."""
+    """An ASGI wrapper that counts and times the requests to some paths, whatever answers them."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, counts: Callable[[str], bool]) -> None:
         self.app, self.metrics, self.counts = app, metrics, counts

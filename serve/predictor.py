@@ -24,7 +24,7 @@ PROVIDERS: dict[Device, list[str | tuple[str, dict[str, Any]]]] = {"cpu": [CPU],
 
 @dataclass(frozen=True)
 class Predictor:
-    """Own one session, made from exactly the bytes whose SHA-256 it states."""
+    """One session, made from exactly the bytes whose SHA-256 it states."""
 
     session: ort.InferenceSession
     contract: Contract
@@ -45,7 +45,7 @@ class Predictor:
             device: where to run; "cuda" takes the first GPU, and the CPU only for nodes that CUDA does not have.
 
         Raises:
-            RecordError: the file is missing, has another hash, is no ONNX model, or does not keep the contract.
+            RecordError: the file is missing, has another hash, is not an ONNX model, or does not keep the contract.
             ConfigError: the device is cuda and the session would not run there.
         """
         try:
@@ -74,8 +74,9 @@ class Predictor:
 
     def predict_all(self, images_NHWC: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float32]:
         """Return the logits of any number of images, `batch` at a time."""
-        parts = [self.predict(images_NHWC[i : i + batch]) for i in range(0, len(images_NHWC), batch)]
-        return np.concatenate(parts)
+        return np.concatenate(
+            [self.predict(images_NHWC[start : start + batch]) for start in range(0, len(images_NHWC), batch)]
+        )
 
 
 def _open_session(path: Path, content: bytes, threads: int, device: Device) -> ort.InferenceSession:
@@ -92,7 +93,7 @@ def _open_session(path: Path, content: bytes, threads: int, device: Device) -> o
     except Exception as error:  # onnxruntime raises a type of its own for every way to be broken
         if device == "cuda" and isinstance(error, ValueError | RuntimeError):  # its own types are neither
             raise _no_cuda(error) from error
-        raise RecordError(f"{path} is no ONNX model that onnxruntime can load", got=error) from error
+        raise RecordError(f"{path} is not an ONNX model that onnxruntime can load", got=error) from error
     if device == "cuda" and session.get_providers()[0] != CUDA:  # where a library is missing it only logs that
         raise _no_cuda(f"a session on {', '.join(session.get_providers())}")
     return session
@@ -111,8 +112,12 @@ def _load_cuda() -> None:
 
 
 def _no_cuda(got: object) -> ConfigError:
-    do = "see what is missing: bigstep doctor; install it: pip install '.[gpu]'; or run on the CPU: --device cpu"
-    return ConfigError("the model cannot run on a CUDA device", got=got, expected=CUDA, do=do)
+    return ConfigError(
+        "the model cannot run on a CUDA device",
+        got=got,
+        expected=CUDA,
+        do="see what is missing: bigstep doctor; install it: pip install '.[gpu]'; or run on the CPU: --device cpu",
+    )
 
 
 def _check_contract(path: Path, session: ort.InferenceSession, contract: Contract) -> None:

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -39,8 +39,11 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = found[0]
         return socket.create_server(address, family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
-        do = "choose another one with --port, or --host 127.0.0.1 for this machine only"
-        raise ConfigError(f"cannot listen on {host}:{port}", got=error, do=do) from error
+        raise ConfigError(
+            f"cannot listen on {host}:{port}",
+            got=error,
+            do="choose another one with --port, or --host 127.0.0.1 for this machine only",
+        ) from error
 
 
 def url(listener: socket.socket) -> str:
@@ -50,8 +53,9 @@ def url(listener: socket.socket) -> str:
     return f"http://{WILDCARDS.get(host, named)}:{port}"
 
 
+@final
 class _Server(uvicorn.Server):
-    """Announce the start, and pass on the signal to stop (final)."""
+    """A server that announces its start, and passes on the signal to stop."""
 
     def __init__(self, config: uvicorn.Config, announcement: str, drain: Callable[[], None]) -> None:
         super().__init__(config)
@@ -89,7 +93,7 @@ def run(app: ASGIApp, listener: socket.socket, *, announcement: str, drain: Call
         server_header=False,
         timeout_graceful_shutdown=math.ceil(grace_s) + 1,
     )
-    before = signal.signal(signal.SIGTERM, _ignore)  # uvicorn raises its signal once more after a complete stop
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises its signal once more after a complete stop
     try:
         _Server(config, announcement, drain).run(sockets=[listener])
     except SystemExit as error:  # uvicorn's code for a failed start is 3, which means something else here
@@ -104,7 +108,3 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _ignore(_signal: int, _frame: FrameType | None) -> None:
-    pass

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar, final
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -39,8 +39,9 @@ PAGE_POLICY = (
 DECODE_THREADS = 2
 
 
+@final
 class Service:
-    """Hold one served model and answer for it (final)."""
+    """One served model, and the answers it gives."""
 
     def __init__(self, bundle: Bundle, form: Form, limits: Limits, device: Device) -> None:
         self.limits = limits
@@ -57,7 +58,7 @@ class Service:
             observe=self._observe_batch,
         )
         self.num_undecoded = 0  # files of requests whose decoding is not complete, and bodies of JSON
-        self.metrics.watch_queue(lambda: self.waiting_images)
+        self.metrics.queue_images.set_function(lambda: self.waiting_images)  # whenever the metrics are read
         self.state: Literal["starting", "ready", "draining"] = "starting"
         self.decoders = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="bigstep-decode")
 
@@ -153,12 +154,16 @@ class Service:
         self.check_ready()
         check_coding(request)
         body = await self.receive(read)
-        logits_NK: NDArray[np.float32]
-        logits_NK = await _while_connected(request, self._logits(body, decode, deadline_s), deadline_s)
+        logits_NK: NDArray[np.float32] = await _while_connected(
+            request, self._logits(body, decode, deadline_s), deadline_s
+        )
         if not np.isfinite(logits_NK).all():
-            bad = int(np.count_nonzero(~np.isfinite(logits_NK).all(axis=1)))
-            got = f"{bad} of {len(logits_NK)} images with NaN or infinity"
-            raise Refusal(500, "the model's output is not finite", got=got, do="report it; there is no prediction")
+            raise Refusal(
+                500,
+                "the model's output is not finite",
+                got=f"{(~np.isfinite(logits_NK).all(axis=1)).sum()} of {len(logits_NK)} images with NaN or infinity",
+                do="report it; there is no prediction",
+            )
         return logits_NK
 
     async def receive(self, read: Callable[[], Awaitable[T]]) -> T:
@@ -171,8 +176,9 @@ class Service:
             async with asyncio.timeout(self.limits.request_timeout_s):
                 return await read()
         except TimeoutError:
-            got = f"{self.limits.request_timeout_s:g} s without its end"
-            raise Refusal(408, "the body did not arrive in time", got=got) from None
+            raise Refusal(
+                408, "the body did not arrive in time", got=f"{self.limits.request_timeout_s:g} s without its end"
+            ) from None
         except ClientDisconnect:
             raise _gone() from None
 
@@ -184,9 +190,13 @@ class Service:
             self._check_room(len(images_NHWC))
             return await self.batcher.predict(images_NHWC, deadline_s)
         except QueueFull:
-            got = f"{self.waiting_images} images waiting"
-            do = "send the request again after a while"
-            raise Refusal(503, "the queue is full", got=got, do=do, retry=True) from None
+            raise Refusal(
+                503,
+                "the queue is full",
+                got=f"{self.waiting_images} images waiting",
+                do="send the request again after a while",
+                retry=True,
+            ) from None
         except DeadlinePassed:
             raise _late() from None
         except RunFailed as error:
@@ -240,15 +250,16 @@ class Service:
             }
             for k, p_K in zip(logits_NK.argmax(axis=1).tolist(), p_NK.tolist(), strict=True)
         ]
-        model = {"name": self.model.name, "sha256": self.model.sha256}
-        return json.dumps({"model": model, "predictions": predictions}).encode()
+        return json.dumps(
+            {"model": {"name": self.model.name, "sha256": self.model.sha256}, "predictions": predictions}
+        ).encode()
 
     def _observe_batch(self, num_images: int) -> None:
         if self.state != "starting":  # the warm-up is nobody's request
             self.metrics.batch_images.observe(num_images)
 
 
-async def _while_connected(request: Request, work: Awaitable[Any], deadline_s: float) -> Any:
+async def _while_connected(request: Request, work: Awaitable[T], deadline_s: float) -> T:
     """Await `work`, but cancel it when the client goes away or the deadline passes.
 
     Once the body is read, the next message from the client can only be that it has gone.
@@ -256,8 +267,9 @@ async def _while_connected(request: Request, work: Awaitable[Any], deadline_s: f
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(request.receive())
     try:
-        timeout = max(0.0, deadline_s - time.monotonic())
-        await asyncio.wait({task, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {task, gone}, timeout=max(0.0, deadline_s - time.monotonic()), return_when=asyncio.FIRST_COMPLETED
+        )
         if task.done():
             return task.result()
         raise _gone() if gone.done() else _late()

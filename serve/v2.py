@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import reprlib
 from importlib.metadata import version
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -26,8 +26,9 @@ MAX_QUESTION_BYTES = 1000  # of the index: it is read on the event loop
 BINARY_HEADER = "Inference-Header-Content-Length"
 
 
+@final
 class V2:
-    """Answer for one service as the protocol wants it (final)."""
+    """The answers of one service in the form of the protocol."""
 
     def __init__(self, service: Service) -> None:
         self.service, self.model, self.contract = service, service.model, service.contract
@@ -63,8 +64,12 @@ class V2:
         """List the one model; with {"ready": true} only while it is."""
         body = await self.service.receive(request.body)
         if len(body) > MAX_QUESTION_BYTES:
-            expected = f"at most {MAX_QUESTION_BYTES} bytes"
-            raise Refusal(413, "the question is too long", got=f"{len(body)} bytes", expected=expected)
+            raise Refusal(
+                413,
+                "the question is too long",
+                got=f"{len(body)} bytes",
+                expected=f"at most {MAX_QUESTION_BYTES} bytes",
+            )
         wants_ready = read_object(body).get("ready", False) if body else False
         if type(wants_ready) is not bool:
             raise Refusal(400, "wrong ready", got=type(wants_ready).__name__, expected="true or false")
@@ -73,8 +78,11 @@ class V2:
             self.service.check_ready()
         except Refusal as refusal:
             state, reason = "UNAVAILABLE", refusal.what
-        listed = [{"name": self.model.name, "version": self.model.version, "state": state, "reason": reason}]
-        return listed if state == "READY" or not wants_ready else []
+        return (
+            [{"name": self.model.name, "version": self.model.version, "state": state, "reason": reason}]
+            if state == "READY" or not wants_ready
+            else []
+        )
 
     async def metadata(self, request: Request) -> dict[str, Any]:
         """Describe the model's input and output."""
@@ -98,7 +106,8 @@ class V2:
     async def infer(self, request: Request) -> Response:
         """Answer an infer request, on the same road as /predict."""
         self._check_named(request)
-        _check_json_form(request)
+        if BINARY_HEADER in request.headers:
+            raise Refusal(400, NO_BINARY, got=f"the header {BINARY_HEADER}", expected="data", do=SEND_JSON)
         asked: list[InferRequest] = []
 
         async def decode(body: bytes) -> NDArray[np.uint8]:
@@ -117,8 +126,3 @@ class V2:
             named = request.path_params.get(what, known)
             if named != known:
                 raise Refusal(404, f"no such {what}", got=reprlib.repr(named), expected=repr(known))
-
-
-def _check_json_form(request: Request) -> None:
-    if BINARY_HEADER in request.headers:
-        raise Refusal(400, NO_BINARY, got=f"the header {BINARY_HEADER}", expected="data", do=SEND_JSON)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import reprlib
 from dataclasses import dataclass
 from itertools import chain
+from reprlib import repr as shown
 from typing import Any, NoReturn
 
 import numpy as np
@@ -33,7 +33,7 @@ ASK_JSON = "ask for JSON; in tritonclient: InferRequestedOutput(name, binary_dat
 
 @dataclass(frozen=True)
 class InferRequest:
-    """Hold what an infer request asks for: images, uint8 (N, H, W, C), and the id that the answer repeats."""
+    """What an infer request asks for: images, uint8 (N, H, W, C), and the id that the answer repeats."""
 
     images: NDArray[np.uint8]
     id: str | None
@@ -51,7 +51,7 @@ def parse_infer(body: bytes, contract: Contract, limits: Limits) -> InferRequest
     asked = read_object(body)
     request_id = asked.get("id")
     if request_id is not None and type(request_id) is not str:
-        raise _wrong("id", _shown(request_id), "a string")
+        raise _wrong("id", shown(request_id), "a string")
     _parameters("parameters", asked)  # binary_data_output is a wish, which JSON need not fulfil
     _check_outputs(asked.get("outputs"), contract.output_name)
     inputs = _objects("inputs", asked.get("inputs"))
@@ -79,7 +79,9 @@ def read_object(body: bytes) -> dict[str, Any]:
     Raises:
         Refusal: 400 for anything else.
     """
-    hooks: dict[str, Any] = {"parse_int": _integer, "parse_float": _float} if len(body) > LONG_BYTES else {}
+    hooks: dict[str, Any] = {}
+    if len(body) > LONG_BYTES:
+        hooks = {"parse_int": lambda text: int(text), "parse_float": lambda text: float(text)}
     try:
         found = json.loads(body, parse_constant=_no_number, **hooks)
     except RecursionError:
@@ -87,14 +89,6 @@ def read_object(body: bytes) -> dict[str, Any]:
     except ValueError as error:  # no JSON, no Unicode, a number of thousands of digits
         raise Refusal(400, "the body is not JSON", got=error, expected="a JSON object") from None
     return _object("the body", found)
-
-
-def _integer(text: str) -> int:
-    return int(text)
-
-
-def _float(text: str) -> float:
-    return float(text)
 
 
 def _no_number(text: str) -> NoReturn:
@@ -108,22 +102,27 @@ def _check_parts(body: bytes, contract: Contract, limits: Limits) -> None:
     for sign, most, do in ((b",", values, "send several requests"), (b"[", MAX_LISTS, FLAT), (b"{", MAX_LISTS, FLAT)):
         found = body.count(sign)
         if found > most:
-            got, expected = f"{found} times {sign.decode()!r}", f"at most {most}"
-            raise Refusal(413, "the JSON has too many parts", got=got, expected=expected, do=do)
+            raise Refusal(
+                413,
+                "the JSON has too many parts",
+                got=f"{found} times {sign.decode()!r}",
+                expected=f"at most {most}",
+                do=do,
+            )
 
 
 def _check_outputs(outputs: Any, name: str) -> None:
     for output in [] if outputs is None else _objects("outputs", outputs):
         if output.get("name") != name:
-            raise Refusal(400, "the model has no such output", got=_shown(output.get("name")), expected=repr(name))
+            raise Refusal(400, "the model has no such output", got=shown(output.get("name")), expected=repr(name))
         parameters = _parameters("parameters of the output", output)
         if parameters.get("binary_data"):
-            expected = "binary_data false, or none"
-            raise Refusal(400, NO_BINARY, got="binary_data true", expected=expected, do=ASK_JSON)
+            raise Refusal(400, NO_BINARY, got="binary_data true", expected="binary_data false, or none", do=ASK_JSON)
         others = sorted(set(parameters) - {"binary_data"})
         if others:
-            expected = "none, or binary_data false"
-            raise Refusal(400, "these output parameters are not spoken", got=_shown(others), expected=expected)
+            raise Refusal(
+                400, "these output parameters are not spoken", got=shown(others), expected="none, or binary_data false"
+            )
 
 
 def _images(tensor: dict[str, Any], contract: Contract, limits: Limits) -> NDArray[np.uint8]:
@@ -133,15 +132,15 @@ def _images(tensor: dict[str, Any], contract: Contract, limits: Limits) -> NDArr
         raise Refusal(400, NO_BINARY, got="binary_data_size", expected="data", do=SEND_JSON)
     for key, expected in (("name", contract.input_name), ("datatype", "UINT8")):
         if tensor.get(key) != expected:
-            raise _wrong(f"{key} of the input", _shown(tensor.get(key)), repr(expected))
+            raise _wrong(f"{key} of the input", shown(tensor.get(key)), repr(expected))
     shape = tensor.get("shape")
     # Types as well: JSON's true and 1.0 are equal to 1 in Python.
     if type(shape) is not list or [type(d) for d in shape] != [int] * 4 or shape[1:] != inner or shape[0] < 1:
-        raise _wrong("shape of the input", _shown(shape), f"[N, {', '.join(map(str, inner))}], N at least 1")
+        raise _wrong("shape of the input", shown(shape), f"[N, {', '.join(map(str, inner))}], N at least 1")
     check_count(shape[0], limits)
     data = tensor.get("data")
     if type(data) is not list:
-        raise _wrong("data of the input", _shown(data), "a list")
+        raise _wrong("data of the input", shown(data), "a list")
     pixels = _nested(data, shape) if data and type(data[0]) is list else _flat(data, shape)
     return np.frombuffer(pixels, np.uint8).reshape(shape)
 
@@ -179,12 +178,12 @@ def _bytes(values: list[Any], start: int) -> bytes:
         except ValueError:
             pass
     place, bad = next((i, v) for i, v in enumerate(values, start) if type(v) is not int or not 0 <= v <= 255)
-    raise _wrong("data of the input", f"{_shown(bad)} at place {place}", "integers from 0 to 255")
+    raise _wrong("data of the input", f"{shown(bad)} at place {place}", "integers from 0 to 255")
 
 
 def _object(what: str, value: Any) -> dict[str, Any]:
     if type(value) is not dict:
-        raise _wrong(what, _shown(value), "an object")
+        raise _wrong(what, shown(value), "an object")
     return value
 
 
@@ -196,13 +195,9 @@ def _parameters(what: str, owner: dict[str, Any]) -> dict[str, Any]:
 
 def _objects(what: str, value: Any) -> list[dict[str, Any]]:
     if type(value) is not list:
-        raise _wrong(what, _shown(value), "a list")
+        raise _wrong(what, shown(value), "a list")
     return [_object(f"every one of {what}", one) for one in value]
 
 
 def _wrong(what: str, got: str, expected: str) -> Refusal:
     return Refusal(400, f"wrong {what}", got=got, expected=expected)
-
-
-def _shown(value: Any) -> str:
-    return reprlib.repr(value)

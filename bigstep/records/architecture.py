@@ -8,7 +8,7 @@ from bigstep.records.sealed import Value
 
 
 class InputSpec(Value):
-    """Say what pixels a network takes: uint8, NHWC, RGB or grey; how files become these is `bigstep.decode`."""
+    """The pixels that a network takes: uint8, NHWC, RGB or grey; how files become these is `bigstep.decode`."""
 
     height_px: int
     width_px: int
@@ -18,7 +18,7 @@ class InputSpec(Value):
 
 
 class UserNetwork(Value):
-    """Name the function of a user's file that makes a network, and the SHA-256 of that file."""
+    """The function of a user's file that makes a network, and the SHA-256 of that file."""
 
     path: str
     function: str
@@ -39,7 +39,7 @@ Family = Literal[
 
 
 class Architecture(Value):
-    """Describe a network completely, so that it can be built again without any code of the run that made it.
+    """A network, described so completely that it can be built again without any code of the run that made it.
 
     `widths` gives every hidden layer's number of units or channels by name, in order; layers whose channels can only
     leave together are named once, by the first of them. `blocks` is the largest number of blocks in a stage, None for

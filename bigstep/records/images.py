@@ -16,7 +16,7 @@ from bigstep.records.sealed import Record, Value
 
 
 class ImagesInfo(Value):
-    """Describe a data set: names of labels and bias attributes, which cells training over-represents, findings.
+    """What is known of a data set: names of labels and bias attributes, which cells training over-represents, findings.
 
     `attributes` maps each bias attribute, in column order, to the names of its values (possibly no attribute);
     `aligned[attribute][label][value]` is true where training shows the value more often in the class than overall.
@@ -33,7 +33,7 @@ class ImagesInfo(Value):
 
 @dataclass(frozen=True)
 class Split:
-    """Hold one split: pixels uint8 (N, H, W, C), labels int64 (N,), bias int64 (N, A), ids and sources int64 (N,).
+    """One split: pixels uint8 (N, H, W, C), labels int64 (N,), bias int64 (N, A), ids and sources int64 (N,).
 
     Images of one `source` (one digit in several colours) are not independent: intervals are clustered by it.
     """
@@ -52,7 +52,7 @@ FILES, FILES_HEADER = "files.csv", ("split", "id", "path", "sha256")
 
 
 class SourceFile(NamedTuple):
-    """Name the file that an image was made from: its path below the source folder, and the SHA-256 of its bytes."""
+    """The file that an image was made from: its path below the source folder, and the SHA-256 of its bytes."""
 
     id: int
     path: str
@@ -61,7 +61,7 @@ class SourceFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Images(Record[ImagesInfo]):
-    """Hold a data set. The same configuration and seed give the same bytes."""
+    """A data set. The same configuration and seed give the same bytes."""
 
     kind: ClassVar[str] = "images"
     Info: ClassVar[type[Any]] = ImagesInfo
@@ -84,7 +84,7 @@ class Images(Record[ImagesInfo]):
     def mask(self, region: Literal["core", "spurious"]) -> NDArray[np.bool_] | None:
         """Return which pixels of each test image carry the label (core) or the bias (spurious), bool (N, H, W).
 
-        None where that is not known, or no matter of place.
+        None where that is not known, or where place does not matter.
         """
         name = f"test.{region}.npy"
         return self.array(name) if (self.folder / name).exists() else None

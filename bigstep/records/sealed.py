@@ -29,7 +29,7 @@ from bigstep.errors import RecordError
 
 FORMAT = 2
 WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
-CHECKED = ".checked.json"  # in a record's folder, of no part of it: when the bytes of large files were last checked
+CHECKED = ".checked.json"  # in a record's folder, but not a part of it: when the bytes of large files were last checked
 LARGE_BYTES = 2**30
 EVENTS = "tensorboard"  # folder of event files, which hold clock readings
 UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png", EVENTS})
@@ -37,20 +37,20 @@ REPAIR = "copy it again from where it came, or make it again with bigstep run CO
 
 
 class Value(BaseModel):
-    """Be an immutable value that refuses unknown fields (abstract)."""
+    """An immutable value that refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class FileEntry(Value):
-    """Name a file's content."""
+    """The content of a file, by its hash and size."""
 
     sha256: str
     bytes: int
 
 
 class Manifest(Value):
-    """List what a sealed folder holds. `digest` names the content of every file but the undigested ones."""
+    """What a sealed folder holds. `digest` names the content of every file but the undigested ones."""
 
     format: int
     kind: str
@@ -60,7 +60,7 @@ class Manifest(Value):
 
 @dataclass(frozen=True)
 class Hashed:
-    """Hold the SHA-256 of a file, in hexadecimal, and the `stamp` that it had."""
+    """The SHA-256 of a file, in hexadecimal, and the `stamp` that it had."""
 
     sha256: str
     stamp: tuple[int, int, int]
@@ -72,7 +72,7 @@ I = TypeVar("I", bound=Value)  # noqa: E741 - the usual one-letter name of a typ
 
 @dataclass(frozen=True)
 class Record(Generic[I]):
-    """Give read access to one sealed folder (abstract)."""
+    """One sealed folder, to be read."""
 
     folder: Path
     digest: str
@@ -98,7 +98,7 @@ class Record(Generic[I]):
             flushed = disk.submit(flush, folder)
             files = dict(zip(names, _on_files(lambda path: _entry(path, known), folder, names), strict=True))
             flushed.result()
-        manifest = Manifest(format=FORMAT, kind=cls.kind, digest=_digest(cls.kind, files), files=files)
+        manifest = Manifest(format=FORMAT, kind=cls.kind, digest=digest_of(cls.kind, files), files=files)
         write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
         _note_checks(folder, {name: _note(entry, stamps[name]) for name, entry in _large(files)})
         return cls(folder, manifest.digest, info)
@@ -174,20 +174,32 @@ def read_manifest(folder: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if content.get("format") != FORMAT:
-            do = f"use the version of bigstep that made it, or {REPAIR}"
-            raise RecordError(f"{path} has an unknown format", got=content.get("format"), expected=FORMAT, do=do)
+            raise RecordError(
+                f"{path} has an unknown format",
+                got=content.get("format"),
+                expected=FORMAT,
+                do=f"use the version of bigstep that made it, or {REPAIR}",
+            )
         manifest = Manifest.model_validate(content)
     except (FileNotFoundError, NotADirectoryError):
-        got = "no manifest.json" if folder.is_dir() else "no such folder"
-        raise RecordError(f"{folder} is no record", got=got, do=REPAIR) from None
+        raise RecordError(
+            f"{folder} is not a record", got="no manifest.json" if folder.is_dir() else "no such folder", do=REPAIR
+        ) from None
     except (ValueError, AttributeError) as error:
         raise RecordError(f"{path} cannot be read", got=error, do=REPAIR) from error
-    found = _digest(manifest.kind, manifest.files)
+    found = digest_of(manifest.kind, manifest.files)
     if text != to_json(manifest.model_dump(mode="json")):
         raise RecordError(f"{path} was altered", got="other bytes than were written", do=REPAIR)
     if found != manifest.digest:
         raise RecordError(f"{path} was altered", got=found, expected=manifest.digest, do=REPAIR)
     return manifest
+
+
+def digest_of(kind: str, files: Mapping[str, FileEntry]) -> str:
+    """Return the name of a record by its kind and the content of every file but the undigested ones."""
+    digested = [n for n in sorted(files) if n not in UNDIGESTED and PurePosixPath(n).parent.name not in UNDIGESTED]
+    lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in digested]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def check_file(path: Path, entry: FileEntry) -> None:
@@ -256,9 +268,3 @@ def _note_checks(folder: Path, stamps: Mapping[str, list[str | int]]) -> None:
 
 def _entry(path: Path, known: Mapping[Path, str] | None = None) -> FileEntry:
     return FileEntry(sha256=(known or {}).get(path) or sha256(path), bytes=path.stat().st_size)
-
-
-def _digest(kind: str, files: Mapping[str, FileEntry]) -> str:
-    digested = [n for n in sorted(files) if n not in UNDIGESTED and PurePosixPath(n).parent.name not in UNDIGESTED]
-    lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in digested]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

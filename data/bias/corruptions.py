@@ -100,11 +100,17 @@ def corrupt(images_NHWC: NDArray[np.uint8], name: str, level: int, rng: np.rando
     if level not in range(1, LEVELS + 1):
         raise DataError(f"{name} has no such level", got=level, expected=f"1 to {LEVELS}")
     if images_NHWC.dtype != np.uint8 or images_NHWC.ndim != 4 or images_NHWC.shape[3] != 3:
-        got = f"{images_NHWC.dtype} of shape {images_NHWC.shape}"
-        raise DataError("only RGB images can be corrupted", got=got, expected="uint8 of shape (N, H, W, 3)")
+        raise DataError(
+            "only RGB images can be corrupted",
+            got=f"{images_NHWC.dtype} of shape {images_NHWC.shape}",
+            expected="uint8 of shape (N, H, W, 3)",
+        )
     if min(images_NHWC.shape[1:3]) < SMALLEST_PX:
-        got = "x".join(str(side) for side in images_NHWC.shape[1:3])
-        raise DataError("these images are too small to be corrupted", got=got, expected=f"{SMALLEST_PX} px a side")
+        raise DataError(
+            "these images are too small to be corrupted",
+            got="x".join(str(side) for side in images_NHWC.shape[1:3]),
+            expected=f"{SMALLEST_PX} px a side",
+        )
     out = np.empty_like(images_NHWC)
     for start in range(0, len(images_NHWC), CHUNK):
         some = slice(start, start + CHUNK)
@@ -114,31 +120,6 @@ def corrupt(images_NHWC: NDArray[np.uint8], name: str, level: int, rng: np.rando
 
 def _bytes(x: Floats) -> NDArray[np.uint8]:
     return np.floor(np.clip(x, 0.0, 1.0) * 255.0 + (0.5 + TIE)).astype(np.uint8)
-
-
-def _gaussian_noise(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
-    return x + rng.normal(0.0, c[0], x.shape)
-
-
-def _shot_noise(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
-    return rng.poisson(x * c[0]) / c[0]
-
-
-def _impulse_noise(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
-    struck = rng.random(x.shape) < c[0]
-    return np.where(struck, rng.integers(0, 2, x.shape), x)
-
-
-def _speckle_noise(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
-    return x + x * rng.normal(0.0, c[0], x.shape)
-
-
-def _gaussian_blur(x: Floats, c: tuple[float, ...], _: np.random.Generator) -> Floats:
-    return blurred(x, c[0])
-
-
-def _defocus_blur(x: Floats, c: tuple[float, ...], _: np.random.Generator) -> Floats:
-    return correlated(x, disk(c[0], c[1]))
 
 
 def _glass_blur(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
@@ -156,10 +137,6 @@ def _glass_blur(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Fl
     return blurred(pixels.transpose(2, 0, 1, 3), sigma)
 
 
-def _motion_blur(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
-    return dragged(x, int(c[0]), c[1], np.deg2rad(rng.uniform(-45.0, 45.0, len(x))))
-
-
 def _zoom_blur(x: Floats, c: tuple[float, ...], _: np.random.Generator) -> Floats:
     total = x.copy()
     for step in range(int(c[0])):
@@ -174,10 +151,6 @@ def _snow(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
     whiter = np.maximum(x, (x @ np.array(GREY))[..., None] * 1.5 + 0.5)
     snowy: Floats = c[6] * x + (1.0 - c[6]) * whiter + flakes + flakes[:, ::-1, ::-1]
     return snowy
-
-
-def _frost(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
-    return c[0] * x + c[1] * _ice(x.shape[:3], rng)
 
 
 def _fog(x: Floats, c: tuple[float, ...], rng: np.random.Generator) -> Floats:
@@ -285,17 +258,17 @@ def _relief(wet_NHW: NDArray[np.bool_]) -> Floats:
 
 
 FUNCTIONS: dict[str, Callable[[Floats, tuple[float, ...], np.random.Generator], Floats]] = {
-    "gaussian_noise": _gaussian_noise,
-    "shot_noise": _shot_noise,
-    "impulse_noise": _impulse_noise,
-    "speckle_noise": _speckle_noise,
-    "gaussian_blur": _gaussian_blur,
-    "defocus_blur": _defocus_blur,
+    "gaussian_noise": lambda x, c, rng: x + rng.normal(0.0, c[0], x.shape),
+    "shot_noise": lambda x, c, rng: rng.poisson(x * c[0]) / c[0],
+    "impulse_noise": lambda x, c, rng: np.where(rng.random(x.shape) < c[0], rng.integers(0, 2, x.shape), x),
+    "speckle_noise": lambda x, c, rng: x + x * rng.normal(0.0, c[0], x.shape),
+    "gaussian_blur": lambda x, c, _: blurred(x, c[0]),
+    "defocus_blur": lambda x, c, _: correlated(x, disk(c[0], c[1])),
     "glass_blur": _glass_blur,
-    "motion_blur": _motion_blur,
+    "motion_blur": lambda x, c, rng: dragged(x, int(c[0]), c[1], np.deg2rad(rng.uniform(-45.0, 45.0, len(x)))),
     "zoom_blur": _zoom_blur,
     "snow": _snow,
-    "frost": _frost,
+    "frost": lambda x, c, rng: c[0] * x + c[1] * _ice(x.shape[:3], rng),
     "fog": _fog,
     "spatter": _spatter,
     "brightness": _brightness,

@@ -1,12 +1,18 @@
-"""Who gets which bias, and which images are held out: what Colored MNIST and Corrupted CIFAR-10 share.
+"""LfF's rule, which gives a bias by the place of an image in its file: Colored MNIST and Corrupted CIFAR-10 have it.
 
-Everything here depends on labels and a generator alone, and counts exactly. Shapes: N images.
+Shapes: N images.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bigstep.records.images import SplitName
+from data.files.labelled import Source
+from data.files.splits import hold_out
+
+CLASSES = 10  # of both sets, and as many bias values: with one in ten aligned, those of test say nothing about labels
 
 
 def milestones(labels_N: NDArray[np.int64], classes: int, aligned: float) -> NDArray[np.int64]:
@@ -38,35 +44,24 @@ def milestones(labels_N: NDArray[np.int64], classes: int, aligned: float) -> NDA
     return bias
 
 
-def evenly(labels_N: NDArray[np.int64], values: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Give each image one of `values` bias values at random, within every label equally often (within one).
+def shuffled_splits(
+    source: Source, size: int, conflicting: float, rng: np.random.Generator
+) -> tuple[dict[SplitName, NDArray[np.int64]], NDArray[np.int64]]:
+    """Hold pictures out of train, shuffle every split, and give each picture the bias value of LfF's rule.
 
-    Returns:
-        int64, shape (N,), in 0..values-1.
-    """
-    bias = np.empty_like(labels_N)
-    for label in np.unique(labels_N):
-        members = rng.permutation(np.flatnonzero(labels_N == label))
-        bias[members] = rng.permutation(values)[np.arange(len(members)) % values]
-    return bias
-
-
-def hold_out(labels_N: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose images to hold out, stratified by label: each label gives its exact share, rounded by largest remainder.
-
-    The choice depends on the labels and the generator alone, so that it is the same at every bias.
+    The rule runs over all pictures in the order of the files, in which the first ones of every label have the first
+    value. Who takes the first images of a split for a sample (a contact sheet, the ranges of INT8) would see no other,
+    so that every split is shuffled. The choice is the same at every share.
 
     Args:
-        labels_N: labels of all images, 0 or more.
-        size: how many to hold out, at most N.
+        size: how many pictures of train to hold out.
+        conflicting: share of train whose bias contradicts the label, in [0, 1]; in test nine tenths do.
 
     Returns:
-        bool, shape (N,): True for exactly `size` images.
+        The places of every split, and the bias value of the picture at each place, int64 (N,).
     """
-    counts = np.bincount(labels_N)
-    share, remainder = np.divmod(counts * size, len(labels_N))  # whole numbers: no rounding depends on the platform
-    share[np.argsort(-remainder, kind="stable")[: size - share.sum()]] += 1
-    held = np.zeros(len(labels_N), dtype=np.bool_)
-    for label, count in enumerate(share):
-        held[rng.permutation(np.flatnonzero(labels_N == label))[:count]] = True
-    return held
+    labels, test_labels = source.train.labels, source.test.labels
+    train, held_out = (rng.permutation(rows) for rows in hold_out(labels, size, rng))
+    places = source.places(train, held_out, rng.permutation(len(test_labels)))
+    rules = milestones(labels, CLASSES, 1 - conflicting), milestones(test_labels, CLASSES, 1 / CLASSES)
+    return places, np.concatenate(rules)

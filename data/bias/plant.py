@@ -29,10 +29,9 @@ from bigstep.config import PlantConfig
 from bigstep.errors import DataError
 from bigstep.records.images import SplitName
 from data.bias.colours import COLOURS, HUES
-from data.bias.conflicts import contradict
-from data.bias.milestones import evenly
+from data.bias.conflicts import bias_of_split
 from data.files.blocks import blocks
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 from data.files.deferred import Deferred, Paint, Painter, Pixels, Region
 
 log = logging.getLogger("bigstep.data")
@@ -63,10 +62,10 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
     """Return the data set with one more attribute, `planted`, painted into every image.
 
     There are as many values as labels, at most ten, in turn beyond; label k goes with value k. Of the images of train
-    and `validation_biased` exactly round(rho * N) show another value, spread evenly over the labels; in validation
-    and test every value is equally frequent within each label, within one image. Given attributes, labels, ids and
-    sources stay; masks of core and spurious regions follow what is painted over. Grey images become RGB, but for
-    `corruption`. Pixels that are still in image files are painted when they are decoded.
+    and `validation_biased` exactly round(conflicting * N) show another value, spread evenly over the labels; in
+    validation and test every value is equally frequent within each label, within one image. Given attributes, labels,
+    ids and sources stay; masks of core and spurious regions follow what is painted over. Grey images become RGB, but
+    for `corruption`. Pixels that are still in image files are painted when they are decoded.
 
     Args:
         built: any data set of two labels or more.
@@ -84,10 +83,7 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
     parts: dict[SplitName, Part] = {}
     for done, name in enumerate(get_args(SplitName), start=1):
         part = built.parts[name]
-        if name in ("train", "validation_biased"):
-            bias = contradict(part.labels, len(built.labels), values, config.rho, rng)
-        else:
-            bias = evenly(part.labels, values, rng)
+        bias = bias_of_split(name, part.labels, len(built.labels), values, config.conflicting, rng)
         paint = Paint(config.kind, painter, steps[bias], channels, placed)
         images, region = _paint(part.images, paint)
         parts[name] = replace(part, images=images, bias=np.column_stack([part.bias, bias]))
@@ -97,7 +93,7 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
         core = None if core is None else core & ~region
         spurious = region if spurious is None else spurious | region
     labels, bias = parts["train"].labels, parts["train"].bias[:, -1]
-    conflicting = f"{int((bias != labels % values).sum()):,} of {len(labels):,} training images"
+    where = f"{int((bias != labels % values).sum()):,} of {len(labels):,} training images"
     return replace(
         built,
         name=f"{built.name}, planted {config.kind}",
@@ -106,7 +102,7 @@ def plant(built: Built, config: PlantConfig, seed: int) -> Built:
         parts=parts,
         core=core,
         spurious=spurious,
-        findings=[*built.findings, f"a bias was planted, {config.kind}; it contradicts the label in {conflicting}"],
+        findings=[*built.findings, f"a bias was planted, {config.kind}; it contradicts the label in {where}"],
     )
 
 
@@ -156,8 +152,9 @@ def corruption(pixels: Pixels, steps: NDArray[np.int64]) -> tuple[Pixels, None]:
     out = np.empty_like(pixels)
     for position, (image, step) in enumerate(zip(pixels, steps, strict=True)):
         file = io.BytesIO()
-        shown = image if image.shape[2] == 3 else image[..., 0]
-        Image.fromarray(shown).save(file, "JPEG", quality=QUALITIES[step], subsampling=0)
+        Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(
+            file, "JPEG", quality=QUALITIES[step], subsampling=0
+        )
         with Image.open(file, formats=["JPEG"]) as decoded:
             out[position] = np.asarray(decoded).reshape(image.shape)
     return out, None
@@ -180,9 +177,12 @@ def _check(built: Built, config: PlantConfig) -> None:
         raise DataError(what, got=f"the only label {', '.join(built.labels)}", expected="two labels or more")
     side = min(built.input.height_px, built.input.width_px)
     if KINDS[config.kind][2] and side < MIN_SIDE_PX:
-        size = f"images of {built.input.height_px} x {built.input.width_px} pixels"
-        do = "plant another kind, tint or corruption, or set data.size_px"
-        raise DataError(what, got=size, expected=f"{MIN_SIDE_PX} pixels or more on each side", do=do)
+        raise DataError(
+            what,
+            got=f"images of {built.input.height_px} x {built.input.width_px} pixels",
+            expected=f"{MIN_SIDE_PX} pixels or more on each side",
+            do="plant another kind, tint or corruption, or set data.size_px",
+        )
 
 
 def _paint(images: Pixels | Deferred, paint: Paint) -> tuple[Pixels | Deferred, Region | None]:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.errors import DataError
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
+from data.files.findings import SHOWN, empty_cells, shortened
 
 STREAM = 2  # with the seed of the configuration it gives a generator that no builder has used
-MOST_NAMED = 5
 
 
 def rebalance(built: Built, seed: int) -> Built:
@@ -39,10 +39,9 @@ def rebalance(built: Built, seed: int) -> Built:
     size = int(counts.min())
     kept = [rng.permutation(np.flatnonzero(cell_N.ravel() == cell))[:size] for cell in range(len(cells))]
     index = np.sort(np.concatenate(kept))
-    smaller = Part(test.images[index], *(rows[index] for rows in (test.labels, test.bias, test.ids, test.sources)))
     return replace(
         built,
-        parts={**built.parts, "test": smaller},
+        parts={**built.parts, "test": test.take(index)},
         core=None if built.core is None else built.core[index],
         spurious=None if built.spurious is None else built.spurious[index],
         findings=[*built.findings, *_findings(built, cells, size, len(test.labels))],
@@ -54,15 +53,10 @@ def _check(built: Built, test: Part) -> None:
     keep = "or set data.rebalance = false"
     if not built.attributes:
         raise DataError(what, got="no bias attribute", expected="one or more", do=f"name columns in data.bias, {keep}")
-    empty = []
-    for column, (attribute, values) in enumerate(built.attributes.items()):
-        pairs = np.zeros((len(built.labels), len(values)), dtype=np.int64)
-        np.add.at(pairs, (test.labels, test.bias[:, column]), 1)
-        empty += [f"label={built.labels[k]},{attribute}={values[b]}" for k, b in np.argwhere(pairs == 0)]
-    if empty:
+    if empty := empty_cells({"label": built.labels, **built.attributes}, test.labels, test.bias):
         raise DataError(
             what,
-            got=f"no test image with {_shortened(empty, len(empty))}",
+            got=f"no test image with {shortened(empty)}",
             expected="images of every label with every value of each bias attribute",
             do=f"add such images, leave the attribute out of data.bias, {keep}",
         )
@@ -82,14 +76,9 @@ def _findings(built: Built, cells: NDArray[np.int64], size: int, before: int) ->
             ",".join(
                 f"{key}={values[i]}" for key, values, i in zip(["label", *built.attributes], names, cell, strict=True)
             )
-            for cell in itertools.islice(absent, MOST_NAMED)
+            for cell in itertools.islice(absent, SHOWN)
         ]
         findings.append(
-            f"no test image has {_shortened(empty, count)}: the attributes are not wholly independent in the test split"
+            f"no test image has {shortened(empty, count)}: the attributes are not wholly independent in the test split"
         )
     return findings
-
-
-def _shortened(names: list[str], count: int) -> str:
-    more = count - MOST_NAMED
-    return "; ".join(names[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")

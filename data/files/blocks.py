@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,19 +22,18 @@ from bigstep.records.sealed import Hashed, stamp
 BLOCK_BYTES = 2 * 2**20  # of pixels; every thread uses a few times that while it computes a block
 
 
-def blocks(shape: tuple[int, ...], most: int | None = None) -> Iterator[slice]:
+def blocks(shape: tuple[int, ...], most: int = sys.maxsize) -> Iterator[slice]:
     """Split the rows of uint8 pixels into consecutive slices of at most BLOCK_BYTES, and of at most so many images.
 
     A slice has one image at least.
     """
-    rows = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))
-    rows = rows if most is None else min(rows, most)
+    rows = max(1, min(most, BLOCK_BYTES // max(1, int(np.prod(shape[1:])))))
     for start in range(0, shape[0], rows):
         yield slice(start, min(start + rows, shape[0]))
 
 
 class ArrayFile:
-    """Be a `.npy` file of a known shape, of items of one byte, that is written and read again by rows.
+    """A `.npy` file of a known shape, of items of one byte, that is written and read again by rows.
 
     A file that is there already is gone on with if it has the same header and size. Its bytes end up as `numpy.save`
     writes them.
@@ -85,8 +85,12 @@ class ArrayFile:
         while self.hashed < until:
             content = os.pread(self.file.fileno(), min(until - self.hashed, BLOCK_BYTES), self.hashed)
             if not content:
-                do = "run again when nothing else writes there"
-                raise DataError(f"{self.path} was cut off while it was written", got=self.hashed, expected=until, do=do)
+                raise DataError(
+                    f"{self.path} was cut off while it was written",
+                    got=self.hashed,
+                    expected=until,
+                    do="run again when nothing else writes there",
+                )
             self.sha256.update(content)
             self.hashed += len(content)
 

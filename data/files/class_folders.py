@@ -8,12 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigstep.errors import DataError
-from data.files.findings import Finding
+from data.files.findings import Finding, Severity, present
 from data.files.listing import SPLITS, Listing, Row, name_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave behind, beside hidden files
 SPLIT_FOLDERS = {name: split for name, split in SPLITS.items() if not name.isdecimal()}  # "0" is a label of digits
+
+KINDS: tuple[tuple[str, Severity, str, str], ...] = (  # of what lies beside the images
+    ("outside", "error", "symbolic links that lead out of the data folder", "copy the images into it"),
+    ("broken", "error", "links to nothing, and other things that are not files", "remove them"),
+    ("beside", "error", "images beside the folders train, validation and test", "move them into one of these"),
+    ("loose", "warning", "images in no class folder, left out", ""),
+    ("linked", "warning", "symbolic links to folders, not followed", ""),
+    ("other", "warning", "files whose names end in no image format, left out", ""),
+    ("deep", "warning", "images in folders below a class folder, which count for its class", ""),
+    ("hidden", "note", "hidden files and folders, left out", ""),
+)
 
 
 def read_listing(folder: Path) -> Listing:
@@ -43,7 +54,8 @@ def read_listing(folder: Path) -> Listing:
             aside["deep"] += [path] if len(parts) > 2 else []
             rows.append(Row(path, name_of(parts[0]), split))
     layout = "class folders in train, validation and test folders" if given else "class folders"
-    return Listing(root, f"{layout} in {folder}", (), rows, list(_findings(aside)))
+    findings = present(*(Finding(severity, what, sorted(aside[kind]), do) for kind, severity, what, do in KINDS))
+    return Listing(root, f"{layout} in {folder}", (), rows, findings)
 
 
 def _images(root: Path, below: str, aside: dict[str, list[str]]) -> Iterator[str]:
@@ -69,19 +81,3 @@ def _images(root: Path, below: str, aside: dict[str, list[str]]) -> Iterator[str
             yield path
         else:
             aside["broken"].append(path)
-
-
-def _findings(aside: dict[str, list[str]]) -> Iterator[Finding]:
-    kinds = {
-        "outside": ("error", "symbolic links that lead out of the data folder", "copy the images into it"),
-        "broken": ("error", "links to nothing, and other things that are no files", "remove them"),
-        "beside": ("error", "images beside the folders train, validation and test", "move them into one of these"),
-        "loose": ("warning", "images in no class folder, left out", ""),
-        "linked": ("warning", "symbolic links to folders, not followed", ""),
-        "other": ("warning", "files whose names end in no image format, left out", ""),
-        "deep": ("warning", "images in folders below a class folder, which count for its class", ""),
-        "hidden": ("note", "hidden files and folders, left out", ""),
-    }
-    for kind, (severity, what, do) in kinds.items():
-        if aside[kind]:
-            yield Finding(severity, what, sorted(aside[kind]), do)  # type: ignore[arg-type]  # one of the three

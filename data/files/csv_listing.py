@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bigstep.errors import DataError
-from data.files.findings import Finding, quoted
+from data.files.findings import Finding, present, quoted
 from data.files.listing import SPLITS, Listing, Row, inside, name_of
 
 DELIMITERS = ",;\t|"
@@ -22,7 +22,7 @@ LONGEST = 100_000  # characters of a header that are looked at; Python's csv ref
 
 @dataclass(frozen=True)
 class Table:
-    """Hold the cells of a CSV file by line; `lines` are the numbers of the lines, from 1, at which rows end."""
+    """The cells of a CSV file by line; `lines` are the numbers of the lines, from 1, at which rows end."""
 
     path: Path
     header: tuple[str, ...]
@@ -66,9 +66,14 @@ def read_table(path: Path) -> tuple[Table, list[Finding]]:
             got=error,
             do='put a cell with separators, quotes or line ends between quotes, and write " inside as ""',
         ) from None
-    do = "quote cells that hold the separator" if uneven else ""
-    found = [Finding("error", f"lines without exactly {len(header)} cells, as the header has", uneven, do)]
-    return Table(path, header, kept, lines), found if uneven else []
+    return Table(path, header, kept, lines), present(
+        Finding(
+            "error",
+            f"lines without exactly {len(header)} cells, as the header has",
+            uneven,
+            "quote cells that hold the separator",
+        )
+    )
 
 
 def read_listing(path: Path, attributes: Sequence[str]) -> Listing:
@@ -113,7 +118,10 @@ def _filled(row: Sequence[str]) -> bool:
 def _delimiter(path: Path, text: str) -> str:
     """Return the separator at which the header falls into columns that include path and label."""
     first = next((line for line in io.StringIO(text, newline=None) if line.strip(DELIMITERS + "\n ")), "")
-    columns = {d: [cell.strip() for cell in next(_cells(first, d))] for d in DELIMITERS}
+    columns = {
+        d: [cell.strip() for cell in next(csv.reader([first[:LONGEST]], delimiter=d, skipinitialspace=True))]
+        for d in DELIMITERS
+    }
     for delimiter, names in columns.items():
         if set(REQUIRED) <= set(names):
             return delimiter
@@ -126,24 +134,33 @@ def _delimiter(path: Path, text: str) -> str:
     )
 
 
-def _cells(line: str, delimiter: str) -> Iterator[list[str]]:
-    return csv.reader([line[:LONGEST]], delimiter=delimiter, skipinitialspace=True)
+def _column_findings(table: Table, attributes: Sequence[str]) -> list[Finding]:
+    there = ", ".join(quoted(name) for name in table.header if name not in RESERVED) or "none"
+    return present(
+        Finding(
+            "error",
+            "columns of data.bias that are absent",
+            [name for name in attributes if name not in table.header],
+            f"columns that could be one: {there}",
+        ),
+        Finding(
+            "error",
+            "columns of data.bias that mean something else",
+            [name for name in attributes if name in RESERVED],
+            "remove them from data.bias",
+        ),
+        Finding("error", "columns named twice in data.bias", _repeated(attributes), "name them once"),
+        Finding(
+            "error",
+            "columns that occur twice",
+            [name for name in _repeated(table.header) if name in (*RESERVED, *attributes)],
+            "rename or remove one of each",
+        ),
+    )
 
 
-def _column_findings(table: Table, attributes: Sequence[str]) -> Iterator[Finding]:
-    absent = [name for name in attributes if name not in table.header]
-    if absent:
-        there = ", ".join(quoted(name) for name in table.header if name not in RESERVED) or "none"
-        yield Finding("error", "columns of data.bias that are absent", absent, f"columns that could be one: {there}")
-    taken = [name for name in attributes if name in RESERVED]
-    if taken:
-        yield Finding("error", "columns of data.bias that mean something else", taken, "remove them from data.bias")
-    counts = Counter([*attributes])
-    if twice := [name for name, n in counts.items() if n > 1]:
-        yield Finding("error", "columns named twice in data.bias", twice, "name them once")
-    used = {*RESERVED, *attributes}
-    if twice := [name for name, n in Counter(table.header).items() if n > 1 and name in used]:
-        yield Finding("error", "columns that occur twice", twice, "rename or remove one of each")
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _rows(table: Table, attributes: tuple[str, ...]) -> tuple[list[Row], list[Finding]]:
@@ -155,17 +172,31 @@ def _rows(table: Table, attributes: tuple[str, ...]) -> tuple[list[Row], list[Fi
     ids = [cell.strip() for cell in table.column("id")] if "id" in table.header else [""] * n
     words = [cell.strip() for cell in table.column("split")] if "split" in table.header else None
     splits = [SPLITS.get(word.lower()) for word in words] if words else [None] * n
-    empty = {"path": paths, "label": labels, **dict(zip(attributes, bias, strict=True))}
-    empty |= {"id": ids} if "id" in table.header else {}
-    found = []
-    for name, cells in empty.items():
-        if lines := [f"line {line}" for line, cell in zip(table.lines, cells, strict=True) if not cell]:
-            found.append(Finding("error", f"lines without a {name}", lines, "fill it in, or remove the lines"))
-    if words and (wrong := sorted({word for word, split in zip(words, splits, strict=True) if not split})):
-        do = "use train, validation and test (or 0, 1, 2)"
-        found.append(Finding("error", "values of the column split that are unknown", wrong, do))
-    if twice := [name for name, count in Counter(ids).items() if name and count > 1]:
-        found.append(Finding("error", "ids that occur more than once", twice, "remove the lines, or the column id"))
+    filled = {"path": paths, "label": labels, **dict(zip(attributes, bias, strict=True))}
+    filled |= {"id": ids} if "id" in table.header else {}
+    found = present(
+        *(
+            Finding(
+                "error",
+                f"lines without a {name}",
+                [f"line {line}" for line, cell in zip(table.lines, cells, strict=True) if not cell],
+                "fill it in, or remove the lines",
+            )
+            for name, cells in filled.items()
+        ),
+        Finding(
+            "error",
+            "values of the column split that are unknown",
+            sorted({word for word, split in zip(words or (), splits, strict=False) if not split}),
+            "use train, validation and test (or 0, 1, 2)",
+        ),
+        Finding(
+            "error",
+            "ids that occur more than once",
+            _repeated(filter(None, ids)),
+            "remove the lines, or the column id",
+        ),
+    )
     each = zip(paths, labels, splits, zip(*bias, strict=True) if bias else [()] * n, ids, strict=True)
     known = (Row(*cells) for cells in each if cells[0] and cells[1] and all(cells[3]))
     return [row for row in known if row.split or not words], found

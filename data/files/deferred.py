@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from data.files.hashing import Sources
-from data.files.pictures import Picture, read_picture
+from data.files.image_file import ImageFile, read_image_file
 
 Pixels = NDArray[np.uint8]
 Region = NDArray[np.bool_]  # (n, H, W): where an image was painted
@@ -24,7 +24,7 @@ Painter = Callable[[Pixels, NDArray[np.int64]], tuple[Pixels, Region | None]]
 
 @dataclass(frozen=True)
 class Paint:
-    """Say what is painted over images: a function by the name of its kind, and what it gets for each, int64 (N,).
+    """What is painted over images: a function by the name of its kind, and what it gets for each, int64 (N,).
 
     `channels` are those of the painted images; `has_region` says whether place matters.
     """
@@ -37,12 +37,12 @@ class Paint:
 
 
 class SourceChanged(DataError):
-    """Report an image file whose bytes are no longer those that were hashed."""
+    """An image file whose bytes are no longer those that were hashed."""
 
 
 @dataclass(frozen=True)
 class Deferred:
-    """Stand for the pixels of one split: `rows` of a list of files, int64 (N,), made pixels when they are written."""
+    """The pixels of one split, to come: `rows` of a list of files, int64 (N,), made pixels when they are written."""
 
     sources: Sources
     rows: NDArray[np.int64]
@@ -60,7 +60,7 @@ class Deferred:
         paint = replace(self.paint, steps=self.paint.steps[index]) if self.paint else None
         return replace(self, rows=self.rows[index], paint=paint)
 
-    def read(self, position: int) -> Picture:
+    def read(self, position: int) -> ImageFile:
         """Decode the image at a position, without what is painted over it; one that cannot be used carries its error.
 
         Raises:
@@ -68,7 +68,7 @@ class Deferred:
         """
         row = self.rows[position]
         path, expected = self.sources.root / self.sources.paths[row], self.sources.sha256[row].tobytes()
-        picture = read_picture(path, self.spec)
+        picture = read_image_file(path, self.spec)
         if picture.sha256 != expected:
             raise SourceChanged(
                 f"{path} was changed while the images were read",

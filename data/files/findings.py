@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bigstep.errors import DataError
+from bigstep.groups import cell_counts
 
 SHOWN = 5
-ORDER = ("error", "warning", "note")
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Say one thing about a data set: how bad it is, what it is, everything that it concerns, and what to do.
+    """One thing about a data set: how bad it is, what it is, everything that it concerns, and what to do.
 
     error: training would be meaningless, or data would be left out silently. warning: read this before you trust a
     number. note: what was done to the images.
     """
 
-    severity: Literal["error", "warning", "note"]
+    severity: Severity
     what: str
     concerns: Sequence[str]
     do: str = ""
 
     def __str__(self) -> str:
         """Return one line: the number of things concerned and the first of them."""
-        shown = ", ".join(map(quoted, self.concerns[:SHOWN]))
-        more = f" and {len(self.concerns) - SHOWN:,} more" if len(self.concerns) > SHOWN else ""
-        return f"{self.severity}: {self.what} ({len(self.concerns):,}): {shown}{more}" + (self.do and f"; {self.do}")
+        shown = shortened(list(map(quoted, self.concerns)))
+        return f"{self.severity}: {self.what} ({len(self.concerns):,}): {shown}" + (self.do and f"; {self.do}")
+
+
+def present(*findings: Finding) -> list[Finding]:
+    """Return those findings that concern anything."""
+    return [finding for finding in findings if finding.concerns]
+
+
+def empty_cells(
+    columns: Mapping[str, Sequence[str]], labels_N: NDArray[np.int64], bias_NA: NDArray[np.int64]
+) -> list[str]:
+    """Name the cells of label and one attribute that hold no image, like `label=3,colour=gold`."""
+    attributes = [name for name in columns if name != "label"]
+    return [
+        f"label={columns['label'][k]},{name}={columns[name][b]}"
+        for column, name in enumerate(attributes)
+        for k, b in np.argwhere(
+            cell_counts(labels_N, bias_NA[:, column], len(columns["label"]), len(columns[name])) == 0
+        )
+    ]
 
 
 def quoted(name: str) -> str:
-    """Return a name as it can be printed: nothing, control characters and bytes that are no UTF-8 are spelled out."""
+    """Return a name as it can be printed: nothing, control characters and bytes that are not UTF-8 are spelled out."""
     return name if name and name.isprintable() else repr(name)
+
+
+def shortened(names: Sequence[str], count: int | None = None) -> str:
+    """Return the first few names and how many more there are, of `count` in all (default: as many as are given)."""
+    rest = (len(names) if count is None else count) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def report(findings: Iterable[Finding]) -> list[str]:
     """Return one line per finding, the worst first."""
-    return [str(finding) for finding in sorted(findings, key=lambda f: ORDER.index(f.severity))]
+    return [str(finding) for finding in sorted(findings, key=lambda f: get_args(Severity).index(f.severity))]
 
 
 def refuse_errors(name: str, findings: Sequence[Finding]) -> None:

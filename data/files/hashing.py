@@ -9,13 +9,14 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.files.decoding import read_all
 from data.files.journal import Journal
+from data.files.parallel import read_all
 
 HASHES = "hashes.jsonl"  # in the folder of unfinished work: path, size, time and hash of every file read so far
 NOTED_AT_ONCE = 500  # files: what a killed process reads again at most
@@ -26,7 +27,7 @@ UNREAD = bytes(32)  # stands for the hash of a file that cannot be read
 
 @dataclass(frozen=True)
 class Sources:
-    """Name image files below a folder, with the SHA-256 of each, uint8 (N, 32); all zero where it cannot be read."""
+    """Image files below a folder, with the SHA-256 of each, uint8 (N, 32); all zero where it cannot be read."""
 
     root: Path
     paths: Sequence[str]
@@ -44,11 +45,7 @@ def hash_files(root: Path, paths: Sequence[str], work: Path | None) -> Sources:
     journal = Journal(work / HASHES) if work else None
     stamps, hashes = _noted(journal, paths)
     new: list[Entry] = []
-    folder = str(root)
-
-    def read(row: int) -> tuple[bytes, Entry | None]:
-        return _read(folder, paths[row], stamps[row].tolist(), hashes[row].tobytes())
-
+    read = partial(_read, str(root), paths, stamps, hashes)
     for row, (digest, entry) in enumerate(read_all(read, range(len(paths)), "hashes")):
         hashes[row] = np.frombuffer(digest, dtype=np.uint8)
         if journal and entry:
@@ -88,22 +85,24 @@ def _noted(journal: Journal | None, paths: Sequence[str]) -> tuple[NDArray[np.in
     return stamps, hashes
 
 
-def _read(root: str, path: str, stamp: list[int], digest: bytes) -> tuple[bytes, Entry | None]:
+def _read(
+    root: str, paths: Sequence[str], stamps: NDArray[np.int64], hashes: NDArray[np.uint8], row: int
+) -> tuple[bytes, Entry | None]:
     """Return the hash of a file, and what is to be noted of it; that is nothing if it was known or cannot be read.
 
     Plain system calls: with `pathlib` and buffered files, threads wait for the interpreter and not for the disk.
     """
     content = hashlib.sha256()
     try:
-        file = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(f"{root}/{paths[row]}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = os.fstat(file)
-            if stamp == [found.st_size, found.st_mtime_ns]:
-                return digest, None
+            if stamps[row].tolist() == [found.st_size, found.st_mtime_ns]:
+                return hashes[row].tobytes(), None
             while some := os.read(file, READ_BYTES):
                 content.update(some)
         finally:
             os.close(file)
     except OSError:
         return UNREAD, None
-    return content.digest(), (path, found.st_size, found.st_mtime_ns, content.hexdigest())
+    return content.digest(), (paths[row], found.st_size, found.st_mtime_ns, content.hexdigest())

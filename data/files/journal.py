@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Journal:
-    """Append JSON values to a file and read them again; a line that was cut short is passed over."""
+    """A file of JSON values, one a line, that is appended to; a line that was cut short is passed over."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 from bigstep.records.images import SplitName
-from data.files.findings import Finding
+from data.files.findings import Finding, present
 
 SPLITS: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training", "0"), "train"),
@@ -21,7 +21,7 @@ SPLITS: dict[str, SplitName] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Name one image: its path below the root, its label, and what else is known (split None: not given)."""
+    """One image: its path below the root, its label, and what else is known (split None: not given)."""
 
     path: str
     label: str
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """Hold all images of a set in the order of their paths, and what was found while listing them.
+    """All images of a set in the order of their paths, and what was found while listing them.
 
     `origin` says in words what was read; `attributes` names the values in every row's `bias`.
     """
@@ -50,6 +50,11 @@ def name_of(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
+def is_whole(text: str) -> bool:
+    """Say whether a text is a whole number that an int64 holds."""
+    return text.isascii() and text.isdecimal() and len(text) < 19
+
+
 def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
     """Keep the rows that name a regular file below the root, and say what is wrong with the others.
 
@@ -62,7 +67,7 @@ def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
     folders: dict[str, bool] = {}  # whether a folder really lies below the root: asked once, not for every image
     for row in rows:
         path = os.path.normpath(row.path)  # before any link is followed: a/link/../b is then a/b, whatever link is
-        if _leads_out(path):
+        if path == ".." or path.startswith(("/", "../")) or PureWindowsPath(path).is_absolute() or "\0" in path:
             outside.append(row.path)
         elif not (found := _existing(root, path)):
             missing.append(row.path)
@@ -70,11 +75,20 @@ def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
             outside.append(row.path)
         else:
             kept.append(row if found == row.path else replace(row, path=found))
-    return kept, _complaints(outside, missing)
-
-
-def _leads_out(path: str) -> bool:
-    return path == ".." or path.startswith(("/", "../")) or PureWindowsPath(path).is_absolute() or "\0" in path
+    return kept, present(
+        Finding(
+            "error",
+            "paths that are absolute or lead out of the data folder",
+            outside,
+            "give paths below it; a symbolic link that leads out of it counts as outside",
+        ),
+        Finding(
+            "error",
+            "images that are missing, or are not files",
+            missing,
+            "paths are relative to the CSV file, with / between folders; or remove these lines",
+        ),
+    )
 
 
 def _below(root: Path, path: str, folders: dict[str, bool]) -> bool:
@@ -92,17 +106,6 @@ def _existing(root: Path, path: str) -> str | None:
         try:
             if stat.S_ISREG((root / spelling).stat().st_mode):
                 return spelling
-        except (OSError, ValueError):  # ValueError: a character that the file system's encoding has not
+        except (OSError, ValueError):  # ValueError: a character that the file system's encoding does not have
             continue
     return None
-
-
-def _complaints(outside: Sequence[str], missing: Sequence[str]) -> list[Finding]:
-    found = []
-    if outside:
-        do = "give paths below it; a symbolic link that leads out of it counts as outside"
-        found.append(Finding("error", "paths that are absolute or lead out of the data folder", outside, do))
-    if missing:
-        do = "paths are relative to the CSV file, with / between folders; or remove these lines"
-        found.append(Finding("error", "images that are missing, or are no files", missing, do))
-    return found

@@ -89,5 +89,4 @@ def _grid(height: int, width: int) -> tuple[list[int], list[int], NDArray[np.int
 
 def _lengths(starts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
     """Return the length of each block; blocks of pictures smaller than a thumbnail repeat one pixel."""
-    lengths: NDArray[np.int64] = np.maximum(np.diff(np.append(starts, total)), 1)
-    return lengths
+    return np.maximum(np.diff(np.append(starts, total)), 1)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.files.image_file import ImageFile
 from data.files.lookalikes import COLUMNS, ROWS, thumbnails
-from data.files.pictures import Picture
 
 
-def summary(pictures: Sequence[Picture], pixels_nHWC: NDArray[np.uint8]) -> dict[str, Any]:
+def summary(pictures: Sequence[ImageFile], pixels_nHWC: NDArray[np.uint8]) -> dict[str, Any]:
     """Return what was seen of consecutive files, and their pixels, as plain JSON values, which `Seen.add` takes."""
     traits: defaultdict[str, list[int]] = defaultdict(list)
     for place, picture in enumerate(pictures):
@@ -30,7 +30,7 @@ def summary(pictures: Sequence[Picture], pixels_nHWC: NDArray[np.uint8]) -> dict
 
 
 class Seen:
-    """Collect what was seen of the N files of a list: thumbnails uint8 (N, 8, 9, C), and findings by row.
+    """What was seen of the N files of a list: thumbnails uint8 (N, 8, 9, C), and findings by row.
 
     `failures` maps the row of a file that cannot be used to what is wrong and what was found; `traits` maps what was
     converted to rows.

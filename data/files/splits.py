@@ -65,6 +65,29 @@ def quota(n: int, shares: Mapping[SplitName, int]) -> dict[SplitName, int]:
     return counts
 
 
+def hold_out(
+    labels_N: NDArray[np.int64], size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose images to hold out, stratified by label: each label gives its exact share, rounded by largest remainder.
+
+    The choice depends on the labels and the generator alone, so that it is the same at every bias.
+
+    Args:
+        labels_N: labels of all images, 0 or more.
+        size: how many to hold out, at most N.
+
+    Returns:
+        Sorted indices of those that stay, and of exactly `size` that are held out.
+    """
+    counts = np.bincount(labels_N)
+    share, remainder = np.divmod(counts * size, len(labels_N))  # whole numbers: no rounding depends on the platform
+    share[np.argsort(-remainder, kind="stable")[: size - share.sum()]] += 1
+    held = np.zeros(len(labels_N), dtype=np.bool_)
+    for label, count in enumerate(share):
+        held[rng.permutation(np.flatnonzero(labels_N == label))[:count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
 def _interleaved(cells_M: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return an order in which every run of images holds each cell in proportion, within one image."""
     place = np.empty(len(cells_M))

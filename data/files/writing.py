@@ -23,11 +23,11 @@ from bigstep.errors import DataError
 from bigstep.records.images import SplitName
 from bigstep.records.sealed import WORK, Hashed
 from data.files.blocks import ArrayFile, blocks
-from data.files.built import Part
-from data.files.decoding import Progress, in_order
+from data.files.builder import Part
 from data.files.deferred import Deferred, SourceChanged
 from data.files.hashing import forget
 from data.files.journal import Journal
+from data.files.parallel import Progress, in_order
 from data.files.seen import Seen, summary
 
 log = logging.getLogger("bigstep.data")
@@ -36,7 +36,7 @@ MOST_FILES = 32  # of a block: who interrupts a run waits for those that are bei
 
 @dataclass(frozen=True)
 class Written:
-    """Hold what is known once the pixels are written.
+    """What is known once the pixels are written.
 
     Attributes:
         seen: what was seen of the files, if pixels were deferred and are judged.
@@ -90,7 +90,7 @@ def look_at(images: Deferred, seen: Seen) -> None:
 
 @dataclass(frozen=True)
 class _Target:
-    """Name the pixels of a split, the files that they are written to, and the journal of the blocks that are done."""
+    """The pixels of a split, the files that they are written to, and the journal of the blocks that are done."""
 
     images: Deferred
     files: Sequence[ArrayFile] = ()
@@ -99,7 +99,7 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Made:
-    """Hold what is kept of a block once it is written."""
+    """What is kept of a block once it is written."""
 
     target: _Target
     rows: slice

@@ -7,23 +7,23 @@ test have the bias of train. Pictures of one person lie in one split, but count 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from bigstep.records.architecture import InputSpec
-from data.files.built import Built
-from data.files.released import Entries, Release, Table, differences, find, in_files, read_table
-from data.files.sources import source_folder
+from bigstep.records.images import SplitName
+from data.files.builder import Built, square
+from data.files.released import Release, numbered_splits
+from data.files.sources import find, source_folder
+from data.files.tables import Table, read_table
 
 SIZE_PX = 64  # 202,599 faces take 2.5 GB; at 224, the size of published figures, they take 30.5 GB
 TARGET, BIAS = "Blond_Hair", "Male"
-COUNTS = {  # of Blond_Hair x Male: not blond women, men, blond women, men
+COUNTS: dict[SplitName, tuple[int, ...]] = {  # of Blond_Hair x Male: not blond women, men, blond women, men
     "train": (71629, 66874, 22880, 1387),
     "validation": (8535, 8276, 2874, 182),
     "test": (9767, 7535, 2480, 180),
@@ -42,7 +42,7 @@ DO = (
 
 def files(config: DataConfig) -> list[Path]:
     """Return both tables and every image; a DataError names what is missing."""
-    return release(config).files()
+    return release(config).source_files()
 
 
 def build(config: DataConfig, work: Path | None = None) -> Built:
@@ -50,21 +50,20 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
 
     `data.variant` names the attribute to learn, Blond_Hair by default; `data.bias` those that bias it, Male by default.
     """
-    found = release(config)
+    found, spec = release(config), square(config, SIZE_PX)
     target, biases = _columns(config)
-    size_px = config.size_px or SIZE_PX
-    spec = InputSpec(height_px=size_px, width_px=size_px, fit=config.fit)
+    groups_N = found.labels
+    for values_N in found.bias.T:
+        groups_N = 2 * groups_N + values_N
     findings = ["validation and test are as released: neither is unbiased"]
-    for name, entries in found.splits().items():
-        if (target, biases) == (TARGET, (BIAS,)):
-            counts = np.bincount(_groups(entries), minlength=4)
-            findings += differences(name, counts, COUNTS[name], f"images per {TARGET} x {BIAS}")
+    if (target, biases) == (TARGET, (BIAS,)):
+        findings += found.differences(groups_N, COUNTS, f"images per {TARGET} x {BIAS}")
     return Built(
         name="CelebA",
         labels=[f"not {target}", target],
         attributes={name: ["no", "yes"] for name in biases},
         input=spec,
-        parts=in_files(found.root, found.carved(_groups(found.train), config.seed), spec, work),
+        parts=found.carved(groups_N, config.seed).parts(spec, work),
         findings=findings,
     )
 
@@ -76,24 +75,30 @@ def release(config: DataConfig) -> Release:
         DataError: one is missing or has a wrong value, or they do not list the same pictures.
     """
     root, (target, biases) = source_folder(config), _columns(config)
-    table = _attributes(find(root, _anywhere(ATTRIBUTES), DO), [target, *biases])
-    partition = _partition(find(root, _anywhere(PARTITION), DO))
+    table = _table(root, ATTRIBUTES, ["image_id", target, *biases], _attribute_rows, first_line=3)
+    partition = _table(root, PARTITION, PARTITION_COLUMNS, _partition_rows, first_line=1)
     pictures = find(root, _anywhere(PICTURES), DO)
     names = table.columns["image_id"]
     ids = table.numbers("image_id", (name.removesuffix(".jpg") for name in names))
-    split_of = dict(
-        zip(partition.columns["image_id"], partition.codes("partition", {"0": 0, "1": 1, "2": 2}), strict=True)
-    )
-    if (unlisted := set(names) ^ set(split_of)) or len(split_of) < len(partition.columns["image_id"]):
-        got = f"{len(unlisted):,} pictures are in one only, {min(unlisted)} first" if unlisted else "a picture twice"
-        raise DataError(f"{partition.file} does not fit {table.file}", got=got, expected="the same pictures", do=DO)
+    listed = partition.columns["image_id"]
+    split_of = dict(zip(listed, partition.codes("partition", {"0": 0, "1": 1, "2": 2}), strict=True))
+    if (unlisted := set(names) ^ set(split_of)) or len(split_of) < len(listed):
+        raise DataError(
+            f"{partition.file} does not fit {table.file}",
+            got=f"{len(unlisted):,} pictures are in one only, {min(unlisted)} first" if unlisted else "a picture twice",
+            expected="the same pictures",
+            do=DO,
+        )
     flags = {"-1": 0, "1": 1}
-    bias = np.stack([table.codes(name, flags) for name in biases], axis=1)
-    entries = Entries(names, table.codes(target, flags), bias, ids)
-    order = np.argsort(ids)
-    splits = np.array([split_of[name] for name in names])[order]
-    train, validation, test = (entries.take(order[splits == code]) for code in range(3))
-    return Release(pictures, [table.file, partition.file], train, validation, test)
+    return Release(
+        root=pictures,
+        files=names,
+        labels=table.codes(target, flags),
+        bias=np.stack([table.codes(name, flags) for name in biases], axis=1),
+        ids=ids,
+        splits=numbered_splits(ids, np.array([split_of[name] for name in names])),
+        tables=[table.file, partition.file],
+    )
 
 
 def _columns(config: DataConfig) -> tuple[str, tuple[str, ...]]:
@@ -104,33 +109,26 @@ def _anywhere(names: tuple[str, ...]) -> list[str]:
     return [place + name for place in PLACES for name in names]
 
 
-def _attributes(file: Path, wanted: list[str]) -> Table:
-    """Read the table of attributes; the text form has the number of pictures in line 1, and no name for the first."""
-    if file.suffix == ".csv":
-        return read_table(file, ["image_id", *wanted])
-    return read_table(file, ["image_id", *wanted], _attribute_rows, first_line=3)
+def _table(
+    root: Path,
+    names: tuple[str, ...],
+    wanted: list[str],
+    text_rows: Callable[[TextIO], Iterator[list[str]]],
+    first_line: int,
+) -> Table:
+    """Read a table in either form: as CSV with a header, or as text in a form of its own."""
+    file = find(root, _anywhere(names), DO)
+    return read_table(file, wanted) if file.suffix == ".csv" else read_table(file, wanted, text_rows, first_line)
 
 
 def _attribute_rows(lines: TextIO) -> Iterator[list[str]]:
+    """Yield the rows of the text form, which has the number of pictures in line 1, and no name for the first column."""
     next(lines, "")
     yield ["image_id", *next(lines, "").split()]
     yield from (line.split() for line in lines)
 
 
-def _partition(file: Path) -> Table:
-    """Read which split each picture belongs to; the text form has no header."""
-    if file.suffix == ".csv":
-        return read_table(file, PARTITION_COLUMNS)
-    return read_table(file, PARTITION_COLUMNS, _partition_rows, first_line=1)
-
-
 def _partition_rows(lines: TextIO) -> Iterator[list[str]]:
+    """Yield the rows of the text form, which has no header."""
     yield PARTITION_COLUMNS
     yield from (line.split() for line in lines)
-
-
-def _groups(entries: Entries) -> NDArray[np.int64]:
-    groups = entries.labels
-    for values in entries.bias.T:
-        groups = 2 * groups + values
-    return groups

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from bigstep.config import DataConfig
 from bigstep.records.architecture import InputSpec
-from data.bias.milestones import evenly, milestones
-from data.files.built import Built, Part
+from bigstep.records.images import SplitName
+from data.bias.conflicts import evenly
+from data.bias.milestones import CLASSES, shuffled_splits
+from data.files.builder import Built, Part
 from data.files.sources import source_folder
 from data.sets import mnist
 
-CLASSES = 10
-TEST_ALIGNED = 0.1  # every colour equally often: the test colours say nothing about the digit
 STD = {1: 0.05, 2: 0.02, 3: 0.01, 4: 0.005, 5: 0.002}  # by severity: the less a colour varies, the stronger the bias
 COLOURS = {  # mean red, green and blue in [0, 1], by digit (the values are LfF's, the names ours)
     "vermilion": (0.98368233, 0.31251901, 0.16857535),
@@ -38,14 +38,10 @@ COLOURS = {  # mean red, green and blue in [0, 1], by digit (the values are LfF'
     "crimson": (0.83365762, 0.20240927, 0.26694310),
 }
 CHUNK = 2048  # images coloured at once: a few dozen megabytes of float64
+files = mnist.files
 
 
-def files(config: DataConfig) -> list[Path]:
-    """Return the four files of MNIST; a DataError names what is missing."""
-    return mnist.files(source_folder(config))
-
-
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Colour MNIST: training by LfF's rule with the share `config.conflicting`, test with its share of nine tenths.
 
     The rule runs over all 60,000 digits in their order (300 / 598 / 1,199 / 3,000 conflicting at 0.5 / 1 / 2 / 5 %).
@@ -56,32 +52,22 @@ def build(config: DataConfig) -> Built:
     Raises:
         DataError: the files of MNIST are missing or damaged.
     """
-    train, test, findings = mnist.read(source_folder(config))
+    source = mnist.read(source_folder(config))
     rng = np.random.default_rng(config.seed)
-    held = mnist.held_out(train, rng)
-    recipe = milestones(train.labels, CLASSES, 1 - config.conflicting)
-    unbiased = milestones(test.labels, CLASSES, TEST_ALIGNED)
-
-    def part(digits: mnist.Digits, bias: NDArray[np.int64], chosen: NDArray[np.int64], first: int = 0) -> Part:
-        tinted = colour(digits.images[chosen], jitter(bias, config.severity, rng))
-        return Part(tinted, digits.labels[chosen], bias[:, None], ids=first + chosen, sources=first + chosen)
-
-    # In the order of the files the first images of every label have the colour of 0; who takes the first images of a
-    # split for a sample (a contact sheet, the ranges of INT8) would see no other, so that every split is shuffled.
-    rest, again = (rng.permutation(np.flatnonzero(which)) for which in (~held, held))
-    all_test = rng.permutation(len(test.labels))
+    images, labels = source.both()
+    places, rule = shuffled_splits(source, round(len(source.train.labels) / mnist.HELD_OUT_OF), config.conflicting, rng)
+    parts: dict[SplitName, Part] = {}
+    for name, at in places.items():
+        bias = evenly(labels[at], CLASSES, rng) if name == "validation" else rule[at]
+        tinted = colour(images[at], jitter(bias, config.severity, rng))
+        parts[name] = Part.at(at, tinted, labels[at], bias[:, None])
     return Built(
-        name=f"Colored MNIST, severity {config.severity}",
+        name=f"Colored {source.name}, severity {config.severity}",
         labels=[str(digit) for digit in range(CLASSES)],
         attributes={"colour": list(COLOURS)},
         input=InputSpec(height_px=mnist.SIZE_PX, width_px=mnist.SIZE_PX),
-        parts={
-            "train": part(train, recipe[rest], rest),
-            "validation_biased": part(train, recipe[again], again),
-            "validation": part(train, evenly(train.labels[again], CLASSES, rng), again),
-            "test": part(test, unbiased[all_test], all_test, first=len(held)),
-        },
-        findings=findings,
+        parts=parts,
+        findings=source.findings,
     )
 
 

@@ -6,16 +6,17 @@ scikit-learn embeds, so that it needs no download; the colours are ten evenly sp
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from bigstep.config import DataConfig
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
 from data.bias.colours import COLOURS, HUES
-from data.bias.conflicts import contradict
-from data.files.built import Built, Part
+from data.bias.conflicts import BIASED, contradict
+from data.files.builder import Built, Part
 
 SIZE_PX = 16
 VALIDATION_BIASED = 100
@@ -23,7 +24,7 @@ VALIDATION = 330
 TEST = 360
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Colour the digits: training and `validation_biased` by their label but for `config.conflicting` of them.
 
     Every validation and test digit appears in all ten colours, so that label and colour are independent there.
@@ -32,7 +33,7 @@ def build(config: DataConfig) -> Built:
     grey, labels = load()
     parts: dict[SplitName, Part] = {}
     for name, index in split_digits(labels, rng).items():
-        if name in ("train", "validation_biased"):
+        if name in BIASED:
             colours = contradict(labels[index], 10, 10, config.conflicting, rng)
         else:
             colours = np.tile(np.arange(10), len(index))
@@ -56,6 +57,8 @@ def build(config: DataConfig) -> Built:
 
 def load() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the 1,797 digits of scikit-learn as uint8 (N, 16, 16) and their labels as int64 (N,)."""
+    from sklearn.datasets import load_digits  # a second that a run which reuses its images need not wait for
+
     embedded = load_digits()
     return enlarge(embedded.images), embedded.target.astype(np.int64)
 

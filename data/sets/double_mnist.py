@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
-from data.bias.conflicts import contradict
-from data.bias.milestones import evenly
-from data.files.built import Built, Part
+from bigstep.records.images import SplitName
+from data.bias.conflicts import bias_of_split
+from data.files.builder import Built, Part
 from data.files.sources import source_folder
+from data.files.splits import hold_out
 from data.sets import mnist
 
 CLASSES = 10
@@ -25,14 +26,10 @@ CLASSES = 10
 # six epochs on 20,000 of these images with 1% conflicts at rate 0.05 (one seed), has 98% of the aligned test images
 # right, and of the conflicting ones 85% at 0.25, 66% at 0.5, 57% at 0.75. Half leaves room to fall and to rise.
 DIM = 0.5
+files = mnist.files
 
 
-def files(config: DataConfig) -> list[Path]:
-    """Return the four files of MNIST; a DataError names what is missing."""
-    return mnist.files(source_folder(config))
-
-
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Pair the digits of MNIST: the right one equals the left one but for a share `config.conflicting` of training.
 
     5,000 of the 60,000 digits, stratified by label, leave training and are paired twice: with that share of conflicts
@@ -44,35 +41,27 @@ def build(config: DataConfig) -> Built:
     Raises:
         DataError: the files of MNIST are missing or damaged, or too few for every split to have every digit.
     """
-    train, test, findings = mnist.read(source_folder(config))
+    source = mnist.read(source_folder(config))
     rng = np.random.default_rng(config.seed)
-    held = mnist.held_out(train, rng)
-    rest, again, all_test = np.flatnonzero(~held), np.flatnonzero(held), np.arange(len(test.labels))
-
-    def conflicting(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        return contradict(labels, CLASSES, CLASSES, config.conflicting, rng)
-
-    def part(digits: mnist.Digits, right: NDArray[np.int64], chosen: NDArray[np.int64], first: int = 0) -> Part:
-        images, labels = digits.images[chosen], digits.labels[chosen]
-        pairs = side_by_side(images, images[partners(labels, right, rng)])
-        return Part(pairs, labels, right[:, None], ids=first + chosen, sources=first + chosen)
-
+    images, labels = source.both()
+    num_test = len(source.test.labels)
+    train, held_out = hold_out(source.train.labels, round(len(source.train.labels) / mnist.HELD_OUT_OF), rng)
+    parts: dict[SplitName, Part] = {}
+    for name, at in source.places(train, held_out, np.arange(num_test)).items():
+        right = bias_of_split(name, labels[at], CLASSES, CLASSES, config.conflicting, rng)
+        pairs = side_by_side(images[at], images[at][partners(labels[at], right, rng)])
+        parts[name] = Part.at(at, pairs, labels[at], right[:, None])
     width_px = 2 * mnist.SIZE_PX
-    left = np.broadcast_to(np.arange(width_px) < mnist.SIZE_PX, (len(all_test), mnist.SIZE_PX, width_px))
+    left = np.broadcast_to(np.arange(width_px) < mnist.SIZE_PX, (num_test, mnist.SIZE_PX, width_px))
     return Built(
-        name="Double MNIST",
+        name=f"Double {source.name}",
         labels=[str(digit) for digit in range(CLASSES)],
         attributes={"right": [str(digit) for digit in range(CLASSES)]},
         input=InputSpec(height_px=mnist.SIZE_PX, width_px=width_px, channels=1),
-        parts={
-            "train": part(train, conflicting(train.labels[rest]), rest),
-            "validation_biased": part(train, conflicting(train.labels[again]), again),
-            "validation": part(train, evenly(train.labels[again], CLASSES, rng), again),
-            "test": part(test, evenly(test.labels, CLASSES, rng), all_test, first=len(held)),
-        },
+        parts=parts,
         core=left,
         spurious=~left,
-        findings=findings,
+        findings=source.findings,
     )
 
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
-from data.files import class_folders, csv_listing, scrutiny
-from data.files.built import Built, Part
+from data.files import class_folders, csv_listing, set_findings
+from data.files.builder import Built, Part, square
 from data.files.deferred import Deferred
 from data.files.findings import Finding, quoted, refuse_errors, report
 from data.files.hashing import hash_files, number_copies
-from data.files.listing import Listing, Row
+from data.files.listing import Listing, Row, is_whole
 from data.files.seen import Seen
 from data.files.sources import source_folder
 from data.files.splits import SHARES, draw
@@ -34,7 +33,7 @@ TABLES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold what follows from the rows of a listing without their pixels.
+    """What follows from the rows of a listing without their pixels.
 
     `sources` numbers the different files, int64 (N,): equal bytes have one number. `columns` names the values of
     `label` and each attribute, and `codes` numbers them, int64 (N, 1 + A).
@@ -50,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Judge:
-    """Say everything that is wrong with a listing, once each of its files has been decoded."""
+    """The judgement of a listing, once each of its files has been decoded."""
 
     listing: Listing
     files: Deferred
@@ -67,8 +66,7 @@ class Judge:
             kept = [k for k in range(len(thumbs)) if k not in seen.failures]
             rows, thumbs = [plan.rows[k] for k in kept], thumbs[kept]
             if not rows:
-                found.append(Finding("error", "no image can be used", [self.listing.origin]))
-                refuse_errors(self.listing.origin, found)
+                refuse_errors(self.listing.origin, [*found, _nothing(self.listing)])
             plan = _plan(rows, self.listing.attributes, number_copies(self.files.sources.sha256[kept]), self.seed)
         found += _set_findings(plan, thumbs)
         refuse_errors(self.listing.origin, found)
@@ -88,15 +86,12 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
             report of what is wrong with the data.
     """
     listing = read(config)
-    if not listing.rows:
-        found = [*listing.findings, Finding("error", "no image can be used", [listing.origin])]
-        refuse_errors(listing.origin, found)
-    size = config.size_px or SIZE_PX
-    spec = InputSpec(height_px=size, width_px=size, fit=config.fit)
+    spec = square(config, SIZE_PX)
     hashed = hash_files(listing.root, [row.path for row in listing.rows], work)
     plan = _plan(listing.rows, listing.attributes, number_copies(hashed.sha256), config.seed)
     pixels = Deferred(hashed, np.arange(len(listing.rows)), spec)
-    ids = np.array(list(_ids(listing.rows)), dtype=np.int64)
+    numbered = all(is_whole(row.id) for row in listing.rows)  # else the ids are places in the order of paths
+    ids = np.array([int(row.id) if numbered else place for place, row in enumerate(listing.rows)], dtype=np.int64)
     return Built(
         name=quoted(listing.root.name),
         labels=plan.columns["label"],
@@ -123,6 +118,17 @@ def read(config: DataConfig) -> Listing:
     Raises:
         DataError: there is nothing to list, or a folder with several CSV files.
     """
+    listing = _listing(config)
+    if not listing.rows:
+        refuse_errors(listing.origin, [*listing.findings, _nothing(listing)])
+    return listing
+
+
+def _nothing(listing: Listing) -> Finding:
+    return Finding("error", "no image can be used", [listing.origin])
+
+
+def _listing(config: DataConfig) -> Listing:
     named = Path(config.path).expanduser() if config.path else None
     place = named if named and named.is_file() else source_folder(config)
     if place.is_file():
@@ -130,18 +136,24 @@ def read(config: DataConfig) -> Listing:
     visible = [p for p in place.iterdir() if p.is_file() and not p.name.startswith(".")]
     tables = sorted(p.name for p in visible if p.suffix.lower() in TABLES)
     if len(tables) > 1:
-        do = f"--set data.path={place / tables[0]}, or move all but one out of the folder"
-        raise DataError(f"{place} holds several CSV files", got=", ".join(map(quoted, tables)), do=do)
+        raise DataError(
+            f"{place} holds several CSV files",
+            got=", ".join(map(quoted, tables)),
+            do=f"--set data.path={place / tables[0]}, or move all but one out of the folder",
+        )
     if tables:
         return csv_listing.read_listing(place / tables[0], config.bias)
     if config.bias:
-        do = "list the images in a CSV file with columns path, label and these, or remove data.bias"
-        raise DataError(f"{place} holds class folders, which know no bias", got=", ".join(config.bias), do=do)
+        raise DataError(
+            f"{place} holds class folders, which know no bias",
+            got=", ".join(config.bias),
+            do="list the images in a CSV file with columns path, label and these, or remove data.bias",
+        )
     return class_folders.read_listing(place)
 
 
 def _plan(rows: Sequence[Row], attributes: Sequence[str], sources_N: NDArray[np.int64], seed: int) -> Plan:
-    columns, codes = _codes(rows, attributes)
+    columns, codes = codes_of(rows, attributes)
     splits, drawn = _splits(rows, codes, sources_N, np.random.default_rng(seed))
     return Plan(rows, sources_N, columns, codes, splits, drawn)
 
@@ -157,20 +169,23 @@ def _file_findings(rows: Sequence[Row], seen: Seen) -> Iterator[Finding]:
         yield Finding("note", f"images converted: {trait}", [rows[k].path for k in sorted(places)])
 
 
-def _set_findings(plan: Plan, thumbs_NHWC: NDArray[np.uint8]) -> Iterator[Finding]:
+def _set_findings(plan: Plan, thumbs_NHWC: NDArray[np.uint8]) -> list[Finding]:
     """Say what is wrong with the images as a set."""
     labels, bias = plan.codes[:, 0], plan.codes[:, 1:]
     held_out = np.zeros(len(labels), dtype=np.bool_)
     held_out[[*plan.splits["validation"], *plan.splits["test"]]] = True
-    yield from plan.findings
-    yield from scrutiny.name_findings(plan.columns)
-    yield from scrutiny.class_findings(plan.columns["label"], labels, plan.splits)
-    yield from scrutiny.cell_findings(plan.columns, labels, bias, plan.splits["test"])
-    yield from scrutiny.copy_findings(plan.rows, plan.sources)
-    yield from scrutiny.alike_findings(plan.rows, thumbs_NHWC, plan.sources, held_out)
+    test = plan.splits["test"]
+    return [
+        *plan.findings,
+        *set_findings.name_findings(plan.columns),
+        *set_findings.class_findings(plan.columns["label"], labels, plan.splits),
+        *set_findings.cell_findings(plan.columns, labels[test], bias[test]),
+        *set_findings.copy_findings(plan.rows, plan.sources),
+        *set_findings.alike_findings(plan.rows, thumbs_NHWC, plan.sources, held_out),
+    ]
 
 
-def _codes(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, list[str]], NDArray[np.int64]]:
+def codes_of(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, list[str]], NDArray[np.int64]]:
     """Number the labels and the values of every attribute, in the order of numbers or else of characters.
 
     Returns:
@@ -181,7 +196,7 @@ def _codes(rows: Sequence[Row], attributes: Sequence[str]) -> tuple[dict[str, li
     columns, codes = {}, []
     for name, cells in texts.items():
         values = set(cells)
-        numeric = all(_whole(value) for value in values)
+        numeric = all(is_whole(value) for value in values)
         columns[name] = sorted(values, key=lambda value: (int(value), value) if numeric else (0, value))
         number = {value: k for k, value in enumerate(columns[name])}
         codes.append([number[cell] for cell in cells])
@@ -201,15 +216,6 @@ def _splits(
     drawn = draw(codes[pool, 0], cells[pool], sources_N[pool], shares, rng)
     splits |= {name: pool[index] for name, index in drawn.items()}
     lacking = [f"{name}: {SHARES[name]} %" for name in ("validation", "test") if name in shares and any(given)]
-    what = "splits that are not given, drawn from the images of train"
-    return splits, [Finding("warning", what, lacking)] if lacking else []
-
-
-def _ids(rows: Sequence[Row]) -> Iterator[int]:
-    """Return the ids of the CSV file if all are whole numbers, else each image's place in the order of paths."""
-    own = all(_whole(row.id) for row in rows)
-    return (int(row.id) if own else place for place, row in enumerate(rows))
-
-
-def _whole(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 19  # what an int64 holds
+    return splits, [
+        Finding("warning", "splits that are not given, drawn from the images of train", lacking)
+    ] if lacking else []

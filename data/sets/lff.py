@@ -7,6 +7,7 @@ on images of the test, and the rest is test.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigstep.config import DataConfig
-from bigstep.errors import ConfigError, DataError
-from bigstep.records.architecture import InputSpec
+from bigstep.errors import DataError
 from bigstep.records.images import SplitName
-from data.files.built import Built, Part
-from data.files.released import CARVED, differences, find
-from data.files.sources import source_folder
+from data.files.builder import Built, Part, square, variant
+from data.files.released import CARVED, differences
+from data.files.sources import find, source_folder
 from data.files.splits import draw
-from data.sets.cifar import CIFAR10
+from data.sets.cifar_classes import CIFAR10
 
 HELD_OUT: dict[SplitName, int] = {"validation": 20, "test": 80}  # per cent of `valid`
 DIGITS = [str(digit) for digit in range(10)]
@@ -46,12 +46,12 @@ DO = (
 
 def files(config: DataConfig) -> list[Path]:
     """Return the four arrays; a DataError names what is missing."""
-    folder = find(source_folder(config), [_folder(config)], DO)
-    names = [f"{split}/{array}.npy" for split in ("train", "valid") for array in ("images", "attrs")]
-    return [find(folder, [name], DO) for name in names]
+    name, _ = variant(config, VARIANTS)
+    folder = find(source_folder(config), [f"{name}-Skewed{config.conflicting:g}-Severity{config.severity}"], DO)
+    return [find(folder, [f"{split}/{array}.npy"], DO) for split in ("train", "valid") for array in ("images", "attrs")]
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Read one set, with 5 % of train, aligned and conflicting alike, as `validation_biased`.
 
     `data.variant` is ColoredMNIST (default), CorruptedCIFAR10-Type0 or CorruptedCIFAR10-Type1; with `data.conflicting`
@@ -61,8 +61,7 @@ def build(config: DataConfig) -> Built:
         ConfigError: there is no such variant.
         DataError: a file is missing or is not what their code writes.
     """
-    variant = _variant(config)
-    labels, attribute, values = VARIANTS[variant]
+    kind, (labels, attribute, values) = variant(config, VARIANTS)
     images_file, attrs_file, valid_images_file, valid_attrs_file = files(config)
     train = _read(images_file, attrs_file, first_id=0)
     valid = _read(valid_images_file, valid_attrs_file, first_id=len(train.labels))
@@ -70,67 +69,55 @@ def build(config: DataConfig) -> Built:
     conflicting = (train.labels != train.bias[:, 0]).astype(np.int64)
     rows = draw(train.labels, conflicting, train.ids, CARVED, rng)
     held = draw(valid.labels, valid.bias[:, 0], valid.ids, HELD_OUT, rng)
-    size_px = config.size_px or train.images.shape[1]
+    spec = square(config, train.images.shape[1])
     findings = ["test is 80 % of the images on which LfF reports; the others are validation"]
-    if released := COUNTS[variant].get(config.conflicting):
+    if released := COUNTS[kind].get(config.conflicting):
         findings += differences(
             "train", np.bincount(conflicting, minlength=2), released, "images aligned / conflicting"
         )
     return Built(
-        name=f"{variant} (LfF)",
+        name=f"{kind} (LfF)",
         labels=labels,
         attributes={attribute: values},
-        input=InputSpec(height_px=size_px, width_px=size_px, fit=config.fit),
-        parts={name: _take(train, rows[name], size_px) for name in rows}
-        | {name: _take(valid, held[name], size_px) for name in held},
+        input=spec,
+        parts={name: _take(train, rows[name], spec.width_px) for name in rows}
+        | {name: _take(valid, held[name], spec.width_px) for name in held},
         findings=findings,
     )
-
-
-def _variant(config: DataConfig) -> str:
-    name = config.variant or "ColoredMNIST"
-    if name not in VARIANTS:
-        raise ConfigError("data.variant is no set of LfF", got=repr(name), expected=f"one of {', '.join(VARIANTS)}")
-    return name
-
-
-def _folder(config: DataConfig) -> str:
-    return f"{_variant(config)}-Skewed{config.conflicting:g}-Severity{config.severity}"
 
 
 def _read(images_file: Path, attrs_file: Path, first_id: int) -> Part:
     """Open the arrays of one split; the pixels stay on the disk until some are taken."""
     images, attrs = _load(images_file), _load(attrs_file)
-    n = len(images) if images.ndim else 0
-    side = images.shape[1] if images.ndim == 4 else 0
-    if images.dtype != np.uint8 or not n or images.shape != (n, side, side, 3) or side == 0:
-        raise _wrong(images_file, images, "uint8, (N, side, side, 3), N > 0")
-    if attrs.dtype != np.uint8 or attrs.shape != (n, 2):
-        raise _wrong(attrs_file, attrs, f"uint8, ({n}, 2)")
+    n, side = images.shape[:2] if images.ndim == 4 else (0, 0)
+    for file, array, fits, expected in (
+        (images_file, images, n * side and images.shape == (n, side, side, 3), "uint8, (N, side, side, 3), N > 0"),
+        (attrs_file, attrs, attrs.shape == (n, 2), f"uint8, ({n}, 2)"),
+    ):
+        if array.dtype != np.uint8 or not fits:
+            raise DataError(
+                f"{file} is not what LfF writes", got=f"{array.dtype}, {array.shape}", expected=expected, do=DO
+            )
     if (top := int(attrs.max())) > 9:
         raise DataError(f"{attrs_file} has a wrong value", got=top, expected="labels and bias values of 0 to 9", do=DO)
     ids = np.arange(first_id, first_id + n)
     codes = attrs.astype(np.int64)
-    return Part(images, codes[:, 0], codes[:, 1:], ids, ids)
+    return Part.at(ids, images, codes[:, 0], codes[:, 1:])
 
 
 def _load(file: Path) -> NDArray[np.uint8]:
     try:
         array: NDArray[np.uint8] = np.lib.format.open_memmap(file, mode="r")  # unlike np.load it reads nothing else
-    except (OSError, ValueError) as error:  # truncated, no .npy file, empty, or an array of Python objects
-        raise DataError(f"{file} is no array", got=error, do=DO) from error
+    except (OSError, ValueError) as error:  # truncated, not a .npy file, empty, or an array of Python objects
+        raise DataError(f"{file} is not an array", got=error, do=DO) from error
     return array
-
-
-def _wrong(file: Path, array: NDArray[np.uint8], expected: str) -> DataError:
-    return DataError(f"{file} is not what LfF writes", got=f"{array.dtype}, {array.shape}", expected=expected, do=DO)
 
 
 def _take(part: Part, rows: NDArray[np.int64], size_px: int) -> Part:
     """Return some images, scaled as `bigstep.decode` does where they have another size."""
-    images = np.asarray(part.images)[rows]
-    if images.shape[1] != size_px:
-        images = np.stack(
-            [np.asarray(Image.fromarray(i).resize((size_px, size_px), Image.Resampling.BILINEAR)) for i in images]
-        )
-    return Part(images, part.labels[rows], part.bias[rows], part.ids[rows], part.sources[rows])
+    taken = part.take(rows)
+    if taken.images.shape[1] == size_px:
+        return taken
+    size = (size_px, size_px)
+    scaled = [Image.fromarray(image).resize(size, Image.Resampling.BILINEAR) for image in np.asarray(taken.images)]
+    return replace(taken, images=np.stack([np.asarray(image) for image in scaled]))

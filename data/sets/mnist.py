@@ -14,14 +14,15 @@ import math
 import socket
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigstep import vision
+from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from data.bias.milestones import hold_out
+from data.files.labelled import Pictures, Source
+from data.files.sources import read_bytes, source_folder
 
 log = logging.getLogger("bigstep.data")
 SIZE_PX = 28
@@ -37,40 +38,31 @@ HELD_OUT_OF = 12  # one training digit in twelve is held out: 5,000 of the 60,00
 TIMEOUT_S = 20.0  # torchvision sets none: behind a firewall that drops packets a download would wait for minutes
 
 
-class Digits(NamedTuple):
-    """Hold digits in the order of their file: uint8 (N, 28, 28), 255 is ink, and int64 labels (N,) in 0..9."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+def files(config: DataConfig) -> list[Path]:
+    """Return the four files, for every set that is made from MNIST; a DataError names what is missing."""
+    return locate(source_folder(config))
 
 
-class Mnist(NamedTuple):
-    """Hold both files of digits (60,000 and 10,000), and what is worth knowing about the files."""
-
-    train: Digits
-    test: Digits
-    findings: list[str]
-
-
-def read(folder: Path) -> Mnist:
+def read(folder: Path) -> Source:
     """Read MNIST from a folder, or from MNIST/raw or mnist/MNIST/raw in it; download what is missing.
 
-    Other files in the same format and size (Fashion-MNIST, a subset) are read too, and named in the findings.
+    Digits are (N, 28, 28), 255 is ink. Other files in the same format and size (Fashion-MNIST, a subset) are read too,
+    and named in the findings.
 
     Raises:
-        DataError: a file is missing and cannot be downloaded, or is no idx file of 28x28 digits with labels 0 to 9.
+        DataError: a file is missing and cannot be downloaded, or is not an idx file of 28x28 digits with labels 0 to 9.
     """
-    paths = files(folder)
+    paths = locate(folder)
     contents = [_bytes(path) for path in paths]
     findings = []
     for content, (name, md5) in zip(contents, FILES.items(), strict=True):
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != md5:
             findings.append(f"{name} is not MNIST as published: its MD5 is {found}, that of MNIST is {md5}")
-    return Mnist(_digits(paths[:2], contents[:2]), _digits(paths[2:], contents[2:]), findings)
+    return Source(_digits(paths[:2], contents[:2]), _digits(paths[2:], contents[2:]), "MNIST", findings)
 
 
-def files(folder: Path) -> list[Path]:
+def locate(folder: Path) -> list[Path]:
     """Return the paths of the four files, in the order of `FILES`; download what is missing.
 
     Raises:
@@ -80,11 +72,6 @@ def files(folder: Path) -> list[Path]:
         _download(folder)
     place = _place(folder)
     return [_file(place, name) for name in FILES]
-
-
-def held_out(train: Digits, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose the training digits that become validation, stratified by label: bool (N,), 5,000 of the 60,000."""
-    return hold_out(train.labels, round(len(train.labels) / HELD_OUT_OF), rng)
 
 
 def parse(content: bytes, magic: int, name: str) -> NDArray[np.uint8]:
@@ -97,28 +84,40 @@ def parse(content: bytes, magic: int, name: str) -> NDArray[np.uint8]:
     start = 4 + 4 * dimensions
     found = int.from_bytes(content[:4], "big")
     if len(content) < start or found != magic:
-        got = f"{len(content)} bytes that begin with {content[:4].hex() or 'nothing'}"
-        expected = f"magic number {magic:08x}, {dimensions} sizes and the bytes"
-        raise DataError(f"{name} is no idx file of MNIST", got=got, expected=expected)
+        raise DataError(
+            f"{name} is not an idx file of MNIST",
+            got=f"{len(content)} bytes that begin with {content[:4].hex() or 'nothing'}",
+            expected=f"magic number {magic:08x}, {dimensions} sizes and the bytes",
+        )
     shape = [int.from_bytes(content[4 * k : 4 * k + 4], "big") for k in range(1, dimensions + 1)]
     size = math.prod(shape)
     if len(content) != start + size:
-        got, expected = f"{len(content) - start:,} bytes after the header", f"{size:,}, for {shape}"
-        raise DataError(f"{name} is truncated or not MNIST", got=got, expected=expected, do="copy it again")
+        raise DataError(
+            f"{name} is truncated or not MNIST",
+            got=f"{len(content) - start:,} bytes after the header",
+            expected=f"{size:,}, for {shape}",
+            do="copy it again",
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
-def _digits(paths: list[Path], contents: list[bytes]) -> Digits:
+def _digits(paths: list[Path], contents: list[bytes]) -> Pictures:
     """Return the digits of a pair of files, images and labels."""
     images = parse(contents[0], IMAGES, str(paths[0]))
     labels = parse(contents[1], LABELS, str(paths[1]))
     if images.shape != (len(labels), SIZE_PX, SIZE_PX) or not len(labels):
-        got = f"images {images.shape}, {len(labels):,} labels"
-        raise DataError(f"{paths[0]} and {paths[1].name} do not hold MNIST", got=got, expected="(N, 28, 28) and N")
+        raise DataError(
+            f"{paths[0]} and {paths[1].name} do not hold MNIST",
+            got=f"images {images.shape}, {len(labels):,} labels",
+            expected="(N, 28, 28) and N",
+        )
     if labels.max() > 9:
-        where = f"{labels[labels > 9][0]} at place {np.argmax(labels > 9):,}"
-        raise DataError(f"{paths[1]} holds a label that is no digit", got=where, expected="0 to 9")
-    return Digits(images, labels.astype(np.int64))
+        raise DataError(
+            f"{paths[1]} holds a label that is not a digit",
+            got=f"{labels[labels > 9][0]} at place {np.argmax(labels > 9):,}",
+            expected="0 to 9",
+        )
+    return Pictures(images, labels.astype(np.int64))
 
 
 def _place(folder: Path) -> Path:
@@ -136,8 +135,8 @@ def _file(place: Path, name: str) -> Path:
 
 
 def _bytes(path: Path) -> bytes:
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read", got=error, do="remove it or copy it again") from error
@@ -152,17 +151,13 @@ def _download(folder: Path) -> None:
     try:
         vision.load().datasets.MNIST(root=str(root), download=True)
     except (ImportError, OSError, RuntimeError, http.client.HTTPException) as error:
-        raise _not_there(folder, error) from error
+        place = _place(folder)
+        files = "\n".join(f"            {name}  (MD5 {md5} unpacked)" for name, md5 in FILES.items())
+        raise DataError(
+            f"MNIST is not in {folder}",
+            got=f"{', '.join(_missing(place))} missing in {place}, and no download: {' '.join(str(error).split())}",
+            expected=f"four files, plain or .gz, in one of {', '.join(str(folder / p) for p in PLACES)}\n{files}",
+            do="copy the files there, or run once with torchvision installed and a network",
+        ) from error
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _not_there(folder: Path, reason: Exception) -> DataError:
-    place = _place(folder)
-    files = "\n".join(f"            {name}  (MD5 {md5} unpacked)" for name, md5 in FILES.items())
-    return DataError(
-        f"MNIST is not in {folder}",
-        got=f"{', '.join(_missing(place))} missing in {place}, and no download: {' '.join(str(reason).split())}",
-        expected=f"four files, plain or .gz, in one of {', '.join(str(folder / p) for p in PLACES)}\n{files}",
-        do="copy the files there, or run once with torchvision installed and a network",
-    )

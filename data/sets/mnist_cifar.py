@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
-from data.bias.conflicts import contradict
-from data.bias.milestones import evenly
-from data.files.built import Built, Part
+from bigstep.records.images import SplitName
+from data.bias.conflicts import BIASED, bias_of_split
+from data.files.builder import Built, Part
+from data.files.labelled import Pictures
 from data.files.sources import source_folder
+from data.files.splits import hold_out
 from data.sets import cifar, mnist
+from data.sets.cifar_classes import CIFAR10
 
-CORE = (cifar.CIFAR10.index("automobile"), cifar.CIFAR10.index("truck"))
+CORE = (CIFAR10.index("automobile"), CIFAR10.index("truck"))
 DIGITS = (0, 1)
 CLASSES = 2
 SIZE_PX = cifar.SIZE_PX
@@ -31,10 +34,10 @@ MARGIN_PX = (SIZE_PX - mnist.SIZE_PX) // 2
 
 def files(config: DataConfig) -> list[Path]:
     """Return the source files of both sets; a DataError names what is missing."""
-    return mnist.files(source_folder(config)) + cifar.files(config.model_copy(update={"kind": "cifar10"}))
+    return mnist.files(config) + cifar.files(config)
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Put a digit on each automobile and truck: that of its label, but for `config.conflicting` of training.
 
     Classes are cut to equal size, the first ones of the files staying: 5,000 of each in train and 980, as many as
@@ -46,45 +49,43 @@ def build(config: DataConfig) -> Built:
         DataError: the files of either set are missing or damaged, or hold too few digits.
     """
     folder = source_folder(config)
-    digits, pictures = mnist.read(folder), cifar.read(folder, cifar.RELEASES["cifar10"])
+    digits, source = mnist.read(folder), cifar.read(folder, cifar.LAYOUTS["cifar10"])
     rng = np.random.default_rng(config.seed)
     # A held-out picture takes two digits: eleven for every ten pictures of train.
-    train = _equal(pictures.train.labels, _fewest(digits.train.labels, DIGITS) * 10 // 11)
-    test = rng.permutation(_equal(pictures.test.labels, _fewest(digits.test.labels, DIGITS)))
-    held = cifar.held_out(pictures.train.labels[train], rng)
-    rest, again = rng.permutation(train[~held]), rng.permutation(train[held])
-    labels = [(pictures.train.labels[places] == CORE[1]).astype(np.int64) for places in (rest, again, again)]
-    bias = [contradict(some, CLASSES, CLASSES, config.conflicting, rng) for some in labels[:2]]
-    bias.append(evenly(labels[2], CLASSES, rng))
-    images = _dominoes(digits.train, np.concatenate(bias), pictures.train.images[np.r_[rest, again, again]], rng)
-    parts = np.split(images, [len(rest), len(rest) + len(again)])
-    test_labels = (pictures.test.labels[test] == CORE[1]).astype(np.int64)
-    test_bias = evenly(test_labels, CLASSES, rng)
-    test_images = _dominoes(digits.test, test_bias, pictures.test.images[test], rng)
-    below = np.broadcast_to(np.arange(2 * SIZE_PX)[:, None] >= SIZE_PX, test_images.shape[:3])
+    train = _equal(source.train.labels, _fewest(digits.train.labels, DIGITS) * 10 // 11)
+    test = rng.permutation(_equal(source.test.labels, _fewest(digits.test.labels, DIGITS)))
+    halves = hold_out(source.train.labels[train], len(train) // cifar.HELD_OUT_OF, rng)
+    rest, held_out = (rng.permutation(train[rows]) for rows in halves)
+    places = source.places(rest, held_out, test)
+    pictures = source.both()
+    labels = (pictures.labels == CORE[1]).astype(np.int64)
+    parts: dict[SplitName, Part] = {}
+    for above, names in ((digits.train, (*BIASED, "validation")), (digits.test, ("test",))):
+        bias = [bias_of_split(name, labels[places[name]], CLASSES, CLASSES, config.conflicting, rng) for name in names]
+        below = pictures.images[np.concatenate([places[name] for name in names])]
+        images = _dominoes(above, np.concatenate(bias), below, rng)
+        ends = np.cumsum([len(digit) for digit in bias])
+        for name, own, digit in zip(names, np.split(images, ends[:-1]), bias, strict=True):
+            parts[name] = Part.at(places[name], own, labels[places[name]], digit[:, None])
+    core = np.broadcast_to(np.arange(2 * SIZE_PX)[:, None] >= SIZE_PX, (len(test), 2 * SIZE_PX, SIZE_PX))
     return Built(
-        name=f"MNIST on {pictures.name}",
-        labels=[cifar.CIFAR10[label] for label in CORE],
+        name=f"{digits.name} on {source.name}",
+        labels=[CIFAR10[label] for label in CORE],
         attributes={"digit": [str(digit) for digit in DIGITS]},
         input=InputSpec(height_px=2 * SIZE_PX, width_px=SIZE_PX),
-        parts={
-            "train": _part(parts[0], labels[0], bias[0], rest),
-            "validation_biased": _part(parts[1], labels[1], bias[1], again),
-            "validation": _part(parts[2], labels[2], bias[2], again),
-            "test": _part(test_images, test_labels, test_bias, len(pictures.train.labels) + test),
-        },
-        core=below,
-        spurious=~below,
-        findings=digits.findings + pictures.findings,
+        parts=parts,
+        core=core,
+        spurious=~core,
+        findings=digits.findings + source.findings,
     )
 
 
-def _fewest(labels_N: cifar.Numbers, classes: tuple[int, ...]) -> int:
+def _fewest(labels_N: NDArray[np.int64], classes: tuple[int, ...]) -> int:
     """Return the size of the smallest of some classes."""
     return int(np.bincount(labels_N, minlength=max(classes) + 1)[list(classes)].min())
 
 
-def _equal(labels_N: cifar.Numbers, most: int) -> cifar.Numbers:
+def _equal(labels_N: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return the places of the first automobiles and trucks, equally many of each, at most `most` and an even number.
 
     Raises:
@@ -92,13 +93,16 @@ def _equal(labels_N: cifar.Numbers, most: int) -> cifar.Numbers:
     """
     count = min(_fewest(labels_N, CORE), most) // 2 * 2
     if not count:
-        got = f"{_fewest(labels_N, CORE)} pictures of the rarer class, digits for {most}"
-        raise DataError("there is too little to pair digits and pictures", got=got, expected="2 or more of each")
+        raise DataError(
+            "there is too little to pair digits and pictures",
+            got=f"{_fewest(labels_N, CORE)} pictures of the rarer class, digits for {most}",
+            expected="2 or more of each",
+        )
     return np.sort(np.concatenate([np.flatnonzero(labels_N == label)[:count] for label in CORE]))
 
 
 def _dominoes(
-    digits: mnist.Digits, bias_N: cifar.Numbers, pictures_NHWC: NDArray[np.uint8], rng: np.random.Generator
+    digits: Pictures, bias_N: NDArray[np.int64], pictures_NHWC: NDArray[np.uint8], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Stand the digit of each bias value on a picture, padded to its size and repeated to RGB; no digit is used twice.
 
@@ -118,7 +122,3 @@ def _dominoes(
     margin = (MARGIN_PX, MARGIN_PX)
     padded = np.pad(digits.images[index], ((0, 0), margin, margin))
     return np.concatenate([padded[..., None].repeat(3, axis=3), pictures_NHWC], axis=1)
-
-
-def _part(images: NDArray[np.uint8], labels: cifar.Numbers, bias: cifar.Numbers, places: cifar.Numbers) -> Part:
-    return Part(images, labels, bias[:, None], ids=places, sources=places)

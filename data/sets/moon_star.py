@@ -15,6 +15,7 @@ regression is right in 99% of the aligned and 4% of the conflicting test images,
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,8 @@ from numpy.typing import NDArray
 from bigstep.config import DataConfig
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
-from data.bias.conflicts import contradict
-from data.bias.milestones import evenly
-from data.files.built import Built, Part
+from data.bias.conflicts import bias_of_split
+from data.files.builder import Built, Part
 
 SIDE_PX = 32
 SIZES: dict[SplitName, int] = {"train": 4000, "validation_biased": 400, "validation": 1000, "test": 2000}
@@ -43,7 +43,7 @@ CENTROID = -0.372  # of a crescent of radius 1: shapes turn about their middle, 
 AREAS = np.array([1.609, 1.123])  # of a crescent and a star of radius 1
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Draw the images: a share `config.conflicting` of train and `validation_biased` has the other lamp.
 
     In validation and test the four cells of shape and lamp hold equally many images.
@@ -53,8 +53,7 @@ def build(config: DataConfig) -> Built:
     first = 0
     for name, size in SIZES.items():
         labels = rng.permutation(np.arange(size) % 2)
-        biased = name in ("train", "validation_biased")
-        bias = contradict(labels, 2, 2, config.conflicting, rng) if biased else evenly(labels, 2, rng)
+        bias = bias_of_split(name, labels, 2, 2, config.conflicting, rng)
         shape, lamp = draw_shape(labels, rng), draw_lamp(size, rng)
         parts[name] = Part(
             images=shine(shape, lamp, bias, rng),
@@ -95,8 +94,8 @@ def draw_shape(labels_N: NDArray[np.int64], rng: np.random.Generator) -> NDArray
     scale = radius[:, None, None]
     outside = np.where(
         (labels_N == MOON)[:, None, None],
-        _crescent(along + CENTROID * scale, beside, scale),
-        _star(along, beside, scale),
+        crescent(along + CENTROID * scale, beside, scale),
+        star(along, beside, scale),
     )
     return _covered(outside)
 
@@ -134,17 +133,17 @@ def _offsets(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> tuple[NDArra
     return np.broadcast_to(across, shape), np.broadcast_to(down, shape)
 
 
-def _crescent(
+def crescent(
     along: NDArray[np.float64], beside: NDArray[np.float64], radius: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return how far each point is outside a disc, or inside a second one that bites into it."""
+    """Return how far each point (px) is outside a disc, or inside a second one that bites into it."""
     disc = np.sqrt(along**2 + beside**2) - radius
     bite = BITE_RADIUS * radius - np.sqrt((along - BITE_PLACE * radius) ** 2 + beside**2)
     return np.maximum(disc, bite)
 
 
-def _star(along: NDArray[np.float64], beside: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each point is outside a pentagram: inside it, one is inside at least four of its five lines."""
+def star(along: NDArray[np.float64], beside: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each point (px) is outside a pentagram: inside, one is inside at least four of its five lines."""
     largest = second = np.full_like(along, -np.inf)
     for x, y in TIPS:
         line = along * x + beside * y - INNER * radius

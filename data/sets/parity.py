@@ -22,17 +22,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.config import DataConfig
-from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from bigstep.records.images import SplitName
-from data.bias.conflicts import contradict
-from data.bias.milestones import evenly
-from data.files.built import Built, Part
+from data.bias.conflicts import bias_of_split
+from data.files.builder import Built, Part, variant
 
 Boolean = Callable[[NDArray[np.int8]], NDArray[np.int64]]
 CORE, SPURIOUS = 14, 20  # pixels of each block
@@ -58,28 +57,22 @@ VARIANTS: dict[str, tuple[Boolean, Boolean]] = {  # the core function and the sp
 }
 
 
-def build(config: DataConfig) -> Built:
+def build(config: DataConfig, _work: Path | None = None) -> Built:
     """Draw the pixels: a share `config.conflicting` of train and `validation_biased` has another bias than label.
 
     In validation and test the four cells of label and bias hold equally many images. Images are (1, 34, 1), the core
     pixels first, so that only a fully connected network takes them.
 
     Raises:
-        DataError: no such variant.
+        ConfigError: there is no such variant.
     """
-    variant = config.variant or "staircase"
-    if variant not in VARIANTS:
-        raise DataError(
-            "parity has no such variant", got=variant, expected=" or ".join(VARIANTS), do="set data.variant"
-        )
-    core, spurious = VARIANTS[variant]
+    kind, (core, spurious) = variant(config, VARIANTS)
     rng = np.random.default_rng(config.seed)
     parts: dict[SplitName, Part] = {}
     first = 0
     for name, size in SIZES.items():
         labels = rng.permutation(np.arange(size) % 2)
-        biased = name in ("train", "validation_biased")
-        bias = contradict(labels, 2, 2, config.conflicting, rng) if biased else evenly(labels, 2, rng)
+        bias = bias_of_split(name, labels, 2, 2, config.conflicting, rng)
         blocks = [draw(core, labels, CORE, rng), draw(spurious, bias, SPURIOUS, rng)]
         pixels = (np.concatenate(blocks, axis=1) > 0).astype(np.uint8) * np.uint8(255)
         parts[name] = Part(
@@ -92,7 +85,7 @@ def build(config: DataConfig) -> Built:
         first += size
     in_core = np.broadcast_to(np.arange(CORE + SPURIOUS) < CORE, (SIZES["test"], 1, CORE + SPURIOUS))
     return Built(
-        name=f"parity ({variant})",
+        name=f"parity ({kind})",
         labels=["0", "1"],
         attributes={"spurious": ["0", "1"]},
         input=InputSpec(height_px=1, width_px=CORE + SPURIOUS, channels=1),

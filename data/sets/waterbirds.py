@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from bigstep.records.architecture import InputSpec
-from data.files.built import Built
-from data.files.released import Entries, Release, differences, find, in_files, read_table
-from data.files.sources import source_folder
+from bigstep.records.images import SplitName
+from data.files.builder import Built, square
+from data.files.released import Release, numbered_splits
+from data.files.sources import find, source_folder
+from data.files.tables import read_table
 
 SIZE_PX = 224  # the side at which results are published
 BIRDS, PLACES = ["landbird", "waterbird"], ["land", "water"]
 TABLES = ("metadata.csv", "waterbird_complete95_forest2water2/metadata.csv", "waterbirds_v1.0/metadata.csv")
-COUNTS = {  # landbird on land, on water, waterbird on land, on water
+COUNTS: dict[SplitName, tuple[int, ...]] = {  # landbird on land, on water, waterbird on land, on water
     "train": (3498, 184, 56, 1057),
     "validation": (467, 466, 133, 133),
     "test": (2255, 2255, 642, 642),
@@ -33,25 +32,19 @@ DO = (
 
 def files(config: DataConfig) -> list[Path]:
     """Return the table and every image; a DataError names what is missing."""
-    return release(config).files()
+    return release(config).source_files()
 
 
 def build(config: DataConfig, work: Path | None = None) -> Built:
     """Read Waterbirds as released, with 5 % of train, drawn evenly from its four groups, as `validation_biased`."""
-    found = release(config)
-    size_px = config.size_px or SIZE_PX
-    spec = InputSpec(height_px=size_px, width_px=size_px, fit=config.fit)
-    findings: list[str] = []
-    for name, entries in found.splits().items():
-        counts = np.bincount(2 * entries.labels + entries.bias[:, 0], minlength=4)
-        findings += differences(name, counts, COUNTS[name], "images per label x place")
+    found, spec = release(config), square(config, SIZE_PX)
     return Built(
         name="Waterbirds",
         labels=BIRDS,
         attributes={"place": PLACES},
         input=spec,
-        parts=in_files(found.root, found.carved(found.train.bias[:, 0], config.seed), spec, work),
-        findings=findings,
+        parts=found.carved(found.bias[:, 0], config.seed).parts(spec, work),
+        findings=found.differences(2 * found.labels + found.bias[:, 0], COUNTS, "images per label x place"),
     )
 
 
@@ -66,13 +59,12 @@ def release(config: DataConfig) -> Release:
     if astray := [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         raise DataError(f"{table.file} names a file outside its folder", got=astray[0], do="take the table as released")
     ids = table.numbers("img_id")
-    entries = Entries(
+    return Release(
+        root=table.file.parent,
         files=names,
         labels=table.codes("y", {"0": 0, "1": 1}),
         bias=table.codes("place", {"0": 0, "1": 1})[:, None],
         ids=ids,
+        splits=numbered_splits(ids, table.codes("split", {"0": 0, "1": 1, "2": 2})),
+        tables=[table.file],
     )
-    splits = table.codes("split", {"0": 0, "1": 1, "2": 2})
-    order = np.argsort(ids)
-    train, validation, test = (entries.take(order[splits[order] == code]) for code in range(3))
-    return Release(table.file.parent, [table.file], train, validation, test)

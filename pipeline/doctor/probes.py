@@ -20,7 +20,7 @@ from typing import Any
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 # x: 4 x 64 uint8. float = x @ 0.5; int7 = x @ 63 and int8 = x @ 127 in integers, as 7-bit and 8-bit weights would have
 # it. A processor that adds pairs of products in 16 bits (AVX2, AVX-512 without VNNI) gives too little for int8 alone:
-# 255 * 63 * 2 fits, 255 * 127 * 2 does not. tests/bigstep/test_probes.py builds the same bytes with onnx.
+# 255 * 63 * 2 fits, 255 * 127 * 2 does not. tests/pipeline/doctor/test_probes.py builds the same bytes with onnx.
 MODEL = base64.b64decode(
     "CAgSB2JpZ3N0ZXA6kgMKNgoFc2hhcGUSAXciD0NvbnN0YW50T2ZTaGFwZSoZCgV2YWx1ZSoNCAEQASIEAAAAP0IBdqABBAodCgF4Egd4X2Zsb2F0"
     "IgRDYXN0KgkKAnRvGAGgAQIKGwoHeF9mbG9hdAoBdxIFZmxvYXQiBk1hdE11bAo0CgVzaGFwZRICdzciD0NvbnN0YW50T2ZTaGFwZSoWCgV2YWx1"

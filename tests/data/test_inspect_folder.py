@@ -77,7 +77,7 @@ def test_given_splits_are_counted_not_estimated(tmp_path):
 def test_nothing_to_look_at_is_refused(tmp_path, content):
     if content:
         (tmp_path / "list.csv").write_text(content)
-    with pytest.raises(DataError, match=r"no images|no columns"):
+    with pytest.raises(DataError, match=r"no image can be used|no columns"):
         infer(tmp_path)
 
 

@@ -99,7 +99,7 @@ FIVE = {stage.name for stage in STAGES}
         ("data/files/csv_listing.py", set()),
         ("train/step.py", {"train", "compress", MAP.name}),
         ("train/networks/build.py", {"train", "compress", EXPORT.name, MAP.name}),
-        ("train/search.py", {"train", MAP.name}),
+        ("train/search.py", {"train"}),
         ("train/rate_map/thresholds.py", {MAP.name}),
         ("compress/search.py", {"compress"}),
         ("export/graph.py", {"compress", "export"}),

@@ -108,6 +108,15 @@ def test_another_margin_runs_verify_alone_and_a_fresh_bundle_says_so(small_confi
     assert "50.00 points" in (run_copy / "report.html").read_text()
 
 
+def test_a_budget_that_is_set_later_is_told_by_the_report(small_config, small_run, run_copy):
+    """Clock readings are in no digest: the verdict comes out the same, and what tells it does not."""
+    assert "latency budget" not in (run_copy / "report.md").read_text()
+    records = run(changed(small_config, verify={"max_p99_ms": 1e6}), run_copy)
+    assert records.verify.digest == small_run.records["verify"].digest
+    for place in (run_copy, run_copy / "bundle"):
+        assert "latency budget" in (place / "report.md").read_text()
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_dry_run_writes_nothing(small_config, small_run, tmp_path, exists):
     folder = small_run.folder if exists else tmp_path / "deep" / "nowhere"

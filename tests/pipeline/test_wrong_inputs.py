@@ -64,17 +64,17 @@ def edited(**values):
 
 
 def _seal_again(bundle):
-    from bigstep.records.sealed import FileEntry, Manifest, _digest
+    from bigstep.records.sealed import FileEntry, Manifest, digest_of
 
     old = read_manifest(bundle)
     files = {n: FileEntry(sha256=_sha(bundle / n), bytes=(bundle / n).stat().st_size) for n in old.files}
-    new = Manifest(format=old.format, kind=old.kind, digest=_digest(old.kind, files), files=files)
+    new = Manifest(format=old.format, kind=old.kind, digest=digest_of(old.kind, files), files=files)
     (bundle / "manifest.json").write_text(to_json(new.model_dump(mode="json")))
 
 
 def of_another_format(at, run):
     path = run / "bundle" / "manifest.json"
-    path.write_text(to_json(json.loads(path.read_bytes()) | {"format": 2}))
+    path.write_text(to_json(json.loads(path.read_bytes()) | {"format": 3}))
 
 
 def a_file(name):
@@ -146,14 +146,14 @@ WRONG = {
     "gc with a wrong configuration": Wrong("gc {run} --delete", "unknown key 'nonsense'", 2, lambda at, run: (run / "config.toml").write_text("nonsense = 1")),
     # ---- bundles ----
     "serve nothing": Wrong("serve", "Missing argument 'BUNDLE'"),
-    "serve no folder": Wrong("serve nowhere --port 0", "nowhere is no record|no such folder"),
-    "serve a run folder": Wrong("serve {run} --port 0", "is no record|no manifest.json"),
+    "serve no folder": Wrong("serve nowhere --port 0", "nowhere is not a bundle|no such folder"),
+    "serve a run folder": Wrong("serve {run} --port 0", "is not a bundle|no manifest.json"),
     "serve a flipped model": Wrong("serve {run}/bundle --port 0", "compact.int8.onnx was altered|sha256", 2, flipped("bundle/compact.int8.onnx")),
     "serve a cut record": Wrong("serve {run}/bundle --port 0", "record.json was altered", 2, cut("bundle/record.json")),
     "serve without the card": Wrong("serve {run}/bundle --port 0", "card.md is missing", 2, gone("bundle/card.md")),
     "serve a flipped manifest": Wrong("serve {run}/bundle --port 0", "manifest.json", 2, flipped("bundle/manifest.json")),
     "serve a cut manifest": Wrong("serve {run}/bundle --port 0", "manifest.json cannot be read", 2, cut("bundle/manifest.json")),
-    "serve another format": Wrong("serve {run}/bundle --port 0", "unknown format|got:      2|use the version of bigstep", 2, of_another_format),
+    "serve another format": Wrong("serve {run}/bundle --port 0", "unknown format|got:      3|use the version of bigstep", 2, of_another_format),
     "serve what failed": Wrong("serve {run}/bundle --port 0", "did not pass the gate|got:      failed", 1, edited(verdict__outcome="failed")),
     "serve what nobody judged": Wrong("serve {run}/bundle --port 0", "the verdict is not about the bytes", 1, edited(verdict__judged={})),
     "serve a form that is not there": Wrong("serve {run}/bundle --port 0", "does not hold the form it serves", 2, edited(served="other")),
@@ -163,7 +163,7 @@ WRONG = {
     "serve with more threads than cores": Wrong("serve {run}/bundle --threads 4096 --port 0", "threads is out of range|usable cores"),
     "serve on an unknown device": Wrong("serve {run}/bundle --device tpu", "--device|cuda"),
     "bench nothing": Wrong("bench", "Missing argument 'BUNDLE'"),
-    "bench no folder": Wrong("bench nowhere", "nowhere is no record"),
+    "bench no folder": Wrong("bench nowhere", "nowhere is not a record"),
     "bench a flipped model": Wrong("bench {run}/bundle", "compact.int8.onnx was altered", 2, flipped("bundle/compact.int8.onnx")),
     "bench for no time": Wrong("bench {run}/bundle --seconds 0", "seconds"),
     "bench without end": Wrong("bench {run}/bundle --seconds inf", "seconds"),

@@ -100,7 +100,7 @@ def write_image(pixels_HWC, fmt="PNG", **options):
 
 
 class Client:
-    """Talk to an app without a network, from ordinary code: the app runs in an event loop in another thread."""
+    """A conversation with an app without a network: the app runs in an event loop in another thread."""
 
     def __init__(self, app, *, started=True):
         self.app, self.started = app, started

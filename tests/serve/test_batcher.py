@@ -126,7 +126,7 @@ def test_a_failing_batch_fails_its_own_requests_only(broken):
             calls.append(len(batch))
             return broken(batch) if len(calls) == 1 else model(batch)
 
-        batcher._predict = fails_once
+        batcher.model = fails_once
         model.go.set()
         answers = await asyncio.gather(running, long, short, return_exceptions=True)
         assert not batcher.died and batcher.queued_images == 0

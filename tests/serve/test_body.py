@@ -1,6 +1,5 @@
 """Request bodies over a real ONNX model: those that are answered, and those that are refused."""
 
-import asyncio
 import io
 
 import numpy as np
@@ -187,71 +186,3 @@ def test_too_many_images(http, random_images, image_file, check_refused):
 def test_other_methods(http, method):
     answer = http.request(method, "/predict")
     assert answer.status_code == 405 and answer.headers["Allow"] == "POST"
-
-
-def test_a_declared_length_over_the_limit_is_refused_unread(bundle):
-    async def talk():
-        app = create_app(bundle, Limits(max_body_bytes=1000))
-        sent = []
-        scope = {
-            "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers":
-            [(b"content-type", b"image/png"), (b"content-length", b"1001")],
-        }  # fmt: skip
-
-        async def receive():
-            raise AssertionError("the body was read")
-
-        async def send(message):
-            sent.append(message)
-
-        await app(scope, receive, send)
-        return sent
-
-    sent = asyncio.run(talk())
-    assert sent[0]["status"] == 413 and b"1001 bytes" in sent[1]["body"]
-
-
-@pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "multipart/form-data; boundary=x"])
-def test_an_undeclared_length_over_the_limit_stops_the_reading(bundle, content_type, check_refused, client_of):
-    read = 0
-
-    async def endless():
-        nonlocal read
-        yield b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
-        while True:
-            read += 1
-            yield bytes(100)
-
-    async def talk():
-        app = create_app(bundle, Limits(max_body_bytes=5000))
-        async with client_of(app) as http:
-            return await http.post("/predict", content=endless(), headers={"Content-Type": content_type})
-
-    check_refused(asyncio.run(talk()), 413, "at most 5000 bytes")
-    assert read <= 51
-
-
-def test_uploads_together_are_bounded(bundle, check_refused, client_of):
-    """Two clients that never finish hold the allowance; a third is told to come back; then the two are let go."""
-
-    async def talk():
-        app = create_app(bundle, Limits(max_body_bytes=1000, max_held_bytes=1000, request_timeout_s=0.4))
-        go_on = asyncio.Event()
-
-        async def stuck():
-            yield bytes(450)
-            await go_on.wait()
-
-        async with client_of(app) as http:
-            slow = [asyncio.create_task(http.post("/predict", content=stuck(), headers=PNG)) for _ in range(2)]
-            await asyncio.sleep(0.05)
-            third = await http.post("/predict", content=bytes(144), headers=RAW)
-            late = await asyncio.gather(*slow)
-            again = await http.post("/predict", content=bytes(144), headers=RAW)
-        return third, late, again
-
-    third, late, again = asyncio.run(talk())
-    assert check_refused(third, 503, "uploads").headers["Retry-After"] == "1"
-    for answer in late:
-        check_refused(answer, 408, "0.4 s")
-    assert again.status_code == 200

@@ -13,7 +13,6 @@ import pytest
 
 from bigstep.errors import ConfigError, NoVerdict
 from serve.app import serve
-from serve.limits import Limits
 from serve.server import bind, url
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -192,21 +191,3 @@ def test_the_printed_address_can_be_opened(host, reached):
         port = listener.getsockname()[1]
         assert url(listener) == f"http://{reached}:{port}"
         socket.create_connection((reached, port)).close()
-
-
-@pytest.mark.parametrize(
-    ("limits", "says"),
-    [
-        ({"max_images": 0}, "max_images"),
-        ({"request_timeout_s": 0.0}, "request_timeout_s"),
-        ({"request_timeout_s": float("inf")}, "finite"),
-        ({"request_timeout_s": float("nan")}, "request_timeout_s"),
-        ({"threads": 100_000}, "threads is out of range"),
-        ({"max_images": 2000}, "max_queue_images must be at least max_images"),
-        ({"max_batch_images": 2000}, "max_queue_images must be at least max_batch_images"),
-        ({"max_held_bytes": 1000}, "max_held_bytes must be at least max_body_bytes"),
-    ],
-)
-def test_limits_that_make_no_sense(limits, says):
-    with pytest.raises(ConfigError, match=says):
-        Limits(**limits)

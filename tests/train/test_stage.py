@@ -15,8 +15,8 @@ from train.networks.build import load_weights
 from train.setup import Job, Setup
 
 
-def again(rows, out, stage_config):
-    return stage.run(stage_config, rows, device="cpu", out=out)
+def again(rows, out, config):
+    return stage.run(config, rows, device="cpu", out=out)
 
 
 def test_every_rate_seed_and_baseline_has_a_trial(trained):
@@ -72,11 +72,11 @@ def test_one_process_and_two_give_the_same_digest(rows, tmp_path, cores, stage_c
     assert digests[0] == digests[1]
 
 
-def test_finished_trials_are_taken_from_the_disk(trained, rows, tmp_path, cores):
+def test_finished_trials_are_taken_from_the_disk(trained, rows, tmp_path, cores, stage_config):
     out = tmp_path / "out"
     shutil.copytree(trained.folder / "trials", out / "trials")
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted((out / "trials").rglob("*")) if p.is_file()}
-    assert again(rows, out).digest == trained.digest
+    assert again(rows, out, stage_config).digest == trained.digest
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before} == before
 
 
@@ -85,7 +85,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("epoch", [3, 5, 8])
-def test_a_stage_killed_in_mid_trial_goes_on_to_the_same_digest(trained, rows, tmp_path, cores, monkeypatch, epoch):
+def test_a_stage_killed_in_mid_trial_goes_on_to_the_same_digest(
+    trained, rows, tmp_path, cores, monkeypatch, epoch, stage_config
+):
     save = step.save_checkpoint
 
     def save_and_die(run, path):
@@ -97,16 +99,16 @@ def test_a_stage_killed_in_mid_trial_goes_on_to_the_same_digest(trained, rows, t
     monkeypatch.setattr(trial, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(step, "save_checkpoint", save_and_die)
     with pytest.raises(Killed):
-        again(rows, tmp_path)
+        again(rows, tmp_path, stage_config)
     finished = {p.name for p in (tmp_path / "trials").iterdir()}
     [begun] = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
     assert finished and "s1" in begun.name and (begun / "checkpoint.safetensors").is_file()
     monkeypatch.setattr(trial, "CHECKPOINT_SECONDS", 1e9)
-    assert again(rows, tmp_path).digest == trained.digest
+    assert again(rows, tmp_path, stage_config).digest == trained.digest
 
 
 def test_a_search_whose_rounds_are_damaged_starts_again_and_ends_in_the_same_digest(
-    trained, rows, tmp_path, cores, caplog
+    trained, rows, tmp_path, cores, caplog, stage_config
 ):
     out = tmp_path / "out"
     shutil.copytree(trained.folder / "trials", out / "trials")
@@ -114,7 +116,7 @@ def test_a_search_whose_rounds_are_damaged_starts_again_and_ends_in_the_same_dig
     (victim / "trial.json").write_text((victim / "trial.json").read_text().replace('"steps": ', '"steps": 1'))
     (out / "work").mkdir()
     (out / "work" / "rounds.json").write_bytes(bytes(100))
-    assert again(rows, out).digest == trained.digest
+    assert again(rows, out, stage_config).digest == trained.digest
     assert "the search starts again" in caplog.text
 
 

@@ -16,7 +16,18 @@ from bigstep.records.bundle import Bundle
 from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported
 from bigstep.records.images import Images
-from bigstep.records.sealed import CHECKED, UNDIGESTED, Record, Value, forget_checks, read_manifest, sha256, to_json
+from bigstep.records.sealed import (
+    CHECKED,
+    UNDIGESTED,
+    FileEntry,
+    Record,
+    Value,
+    digest_of,
+    forget_checks,
+    read_manifest,
+    sha256,
+    to_json,
+)
 from bigstep.records.trained import Trained
 from bigstep.records.verdict import Verdict
 
@@ -31,14 +42,14 @@ KINDS = {
 
 
 class NoteInfo(Value):
-    """Hold a line of text."""
+    """A line of text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Note(Record[NoteInfo]):
-    """Hold a few files."""
+    """A few files."""
 
     kind: ClassVar[str] = "note"
     Info: ClassVar[type[Any]] = NoteInfo
@@ -116,7 +127,7 @@ def test_any_change_of_the_manifest_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"format": 99}, r"unknown format\n  got:      99\n  expected: 1\n  to do:    use the version of bigstep that"),
+        ({"format": 99}, r"unknown format\n  got:      99\n  expected: 2\n  to do:    use the version of bigstep that"),
         ({"format": "1"}, "unknown format"),
         ({"digest": "0" * 64}, "was altered"),
         ({"kind": "images"}, "was altered"),
@@ -164,9 +175,7 @@ def test_a_manifest_without_record_json_is_refused(tmp_path):
     names = ["a.npy", "deep/b.txt", "other.json"]
     manifest = json.loads((folder / "manifest.json").read_text())
     files = {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
-    from bigstep.records.sealed import FileEntry, _digest
-
-    digest = _digest("note", {name: FileEntry(**entry) for name, entry in files.items()})
+    digest = digest_of("note", {name: FileEntry(**entry) for name, entry in files.items()})
     (folder / "manifest.json").write_text(to_json(manifest | {"files": files, "digest": digest}))
     with pytest.raises(RecordError, match=r"does not list record\.json"):
         Note.open(folder)
@@ -177,13 +186,13 @@ def test_a_record_json_of_another_version_is_refused(tmp_path):
     write_note(folder)
 
     class NewerInfo(Value):
-        """Hold another field."""
+        """Another field."""
 
         title: str
 
     @dataclass(frozen=True)
     class Newer(Note):
-        """Be the same kind with other fields."""
+        """The same kind with other fields."""
 
         Info: ClassVar[type[Any]] = NewerInfo
 
@@ -329,10 +338,14 @@ def test_no_note_is_written_where_no_file_is_large(tmp_path):
 
 
 def test_large_files_are_read_where_an_interrupt_ends_it(tmp_path, monkeypatch):
+    note = write_note(tmp_path / "note")
+    threads, real = {}, sealed.sha256
+
+    def noted(path):
+        threads[path.name] = threading.current_thread()
+        return real(path)
+
+    monkeypatch.setattr(sealed, "sha256", noted)
     monkeypatch.setattr(sealed, "LARGE_BYTES", 10)
-    threads = {}
-    for name, size in (("large", 10), ("small", 9)):
-        (tmp_path / name).write_bytes(bytes(size))
-    note = lambda path: threads.update({path.name: threading.current_thread()})  # noqa: E731
-    sealed._on_files(note, tmp_path, ["large", "small"])
-    assert threads["large"] is threading.main_thread() is not threads["small"]
+    Note.open(note.folder)
+    assert threads["a.npy"] is threading.main_thread() is not threads["b.txt"]

@@ -1,16 +1,16 @@
-"""The label rule of LfF against its definition, even bias, and the hold-out: exact counts all three."""
+"""The label rule of LfF against its definition, with exact counts, and the shuffled splits that it is read from."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.bias.milestones import evenly, hold_out, milestones
+from data.bias.milestones import milestones, shuffled_splits
+from data.files.labelled import Pictures, Source
 
 TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # MNIST
 TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 LABELS = st.lists(st.integers(min_value=0, max_value=9), min_size=1, max_size=120)
-SEEDS = st.integers(min_value=0, max_value=2**32 - 1)
 
 
 def cells(labels, bias):
@@ -54,36 +54,17 @@ def test_the_rule_follows_the_order_given():
     assert milestones(np.full(4, 1), 2, 0.5).tolist() == [0, 0, 1, 1]
 
 
-@settings(deadline=None, max_examples=50)
-@given(labels=LABELS, values=st.integers(min_value=1, max_value=12), seed=SEEDS)
-def test_even_bias_gives_every_value_to_every_label_equally_often(labels, values, seed):
-    labels = np.array(labels)
-    bias = evenly(labels, values, np.random.default_rng(seed))
-    for label in np.unique(labels):
-        assert np.ptp(np.bincount(bias[labels == label], minlength=values)) <= 1
-    assert bias.min() >= 0 and bias.max() < values
-
-
-def test_even_bias_depends_on_the_seed_and_not_on_the_place():
-    labels = np.repeat(np.arange(10), 100)
-    one, other = (evenly(labels, 10, np.random.default_rng(seed)) for seed in (0, 1))
-    assert (one != other).mean() > 0.8
-    assert abs(np.corrcoef(one, np.arange(1000))[0, 1]) < 0.1
-
-
-@settings(deadline=None, max_examples=50)
-@given(labels=LABELS, share=st.floats(min_value=0.0, max_value=1.0), seed=SEEDS)
-def test_the_hold_out_is_exact_and_stratified(labels, share, seed):
-    labels = np.array(labels)
-    size = int(share * len(labels))
-    held = hold_out(labels, size, np.random.default_rng(seed))
-    assert held.dtype == np.bool_ and held.sum() == size
-    due = np.bincount(labels) * size / len(labels)
-    assert (np.abs(np.bincount(labels[held], minlength=len(due)) - due) < 1).all()
-
-
-def test_the_hold_out_of_mnist():
-    held = hold_out(np.repeat(np.arange(10), TRAIN), 5000, np.random.default_rng(0))
-    assert np.bincount(np.repeat(np.arange(10), TRAIN)[held]).tolist() == [
-        *(494, 562, 496, 511, 487, 452, 493, 522, 487, 496)
-    ]
+def test_shuffled_splits_hold_out_and_follow_the_rule_of_the_whole_files():
+    labels, test_labels = np.repeat(np.arange(10), 30), np.repeat(np.arange(10), 20)
+    source = Source(*(Pictures(np.zeros((len(some), 1, 1), np.uint8), some) for some in (labels, test_labels)), "", [])
+    places, rule = shuffled_splits(source, 40, 0.1, np.random.default_rng(0))
+    assert rule.tolist() == [*milestones(labels, 10, 0.9), *milestones(test_labels, 10, 0.1)]
+    assert {name: len(at) for name, at in places.items()} == {
+        "train": 260,
+        "validation_biased": 40,
+        "validation": 40,
+        "test": 200,
+    }
+    assert places["validation"].tolist() == places["validation_biased"].tolist()
+    assert sorted([*places["train"], *places["validation"]]) == list(range(300))
+    assert sorted(places["test"]) == list(range(300, 500)) != places["test"].tolist()

@@ -13,7 +13,7 @@ from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from data.bias import plant
 from data.files import blocks
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 
 SIZES = {"train": 90, "validation_biased": 30, "validation": 31, "test": 47}
 DIGESTS = {
@@ -42,8 +42,8 @@ def make(labels=3, channels=3, side=16, sizes=SIZES, attributes=0):
     )
 
 
-def planted(built, kind="tint", rho=0.1, seed=0):
-    return plant.plant(built, PlantConfig(kind=kind, rho=rho), seed)
+def planted(built, kind="tint", conflicting=0.1, seed=0):
+    return plant.plant(built, PlantConfig(kind=kind, conflicting=conflicting), seed)
 
 
 def test_every_kind_of_the_configuration_has_a_painter_and_ten_values():
@@ -62,11 +62,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(kind, digest
 @settings(deadline=None, max_examples=25)
 @given(
     labels=st.integers(min_value=2, max_value=13),
-    rho=st.floats(min_value=0.0, max_value=0.8),
+    conflicting=st.floats(min_value=0.0, max_value=0.8),
     seed=st.integers(min_value=0, max_value=99),
 )
-def test_counts_are_exact_in_training_and_even_elsewhere(labels, rho, seed):
-    built = planted(make(labels, side=8), rho=rho, seed=seed)
+def test_counts_are_exact_in_training_and_even_elsewhere(labels, conflicting, seed):
+    built = planted(make(labels, side=8), conflicting=conflicting, seed=seed)
     values = len(built.attributes["planted"])
     assert values == min(labels, 10) == len(set(built.attributes["planted"]))
     for name, part in built.parts.items():
@@ -74,7 +74,7 @@ def test_counts_are_exact_in_training_and_even_elsewhere(labels, rho, seed):
         table = np.zeros((labels, values), dtype=int)
         np.add.at(table, (part.labels, value), 1)
         if name in ("train", "validation_biased"):
-            assert (value != part.labels % values).sum() == round(rho * n)
+            assert (value != part.labels % values).sum() == round(conflicting * n)
         else:
             assert (table.max(axis=1) - table.min(axis=1) <= 1).all()
 

@@ -8,7 +8,7 @@ import pytest
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from data.bias.rebalance import rebalance
-from data.files.built import Built, Part
+from data.files.builder import Built, Part
 
 VALUES = {"place": ["land", "water"], "light": ["day", "night"]}
 
@@ -88,14 +88,14 @@ def test_many_attributes_are_crossed_without_counting_every_cell():
     names = {f"place{k}": VALUES["place"] for k in range(40)}
     built = rebalance(replace(given, parts={**given.parts, "test": wide}, attributes=names), seed=0)
     assert len(built.parts["test"].ids) == 12
-    assert f"; and {2**41 - 4 - 5:,} more: the attributes are not wholly independent" in built.findings[1]
+    assert f" and {2**41 - 4 - 5:,} more: the attributes are not wholly independent" in built.findings[1]
 
 
 @pytest.mark.parametrize(
     ("cells", "got"),
     [
-        ({(0, 0): 5, (1, 1): 5}, "no test image with label=landbird,place=water; label=waterbird,place=land"),
-        ({(0, 0): 5, (1, 0): 5}, "no test image with label=landbird,place=water; label=waterbird,place=water"),
+        ({(0, 0): 5, (1, 1): 5}, "no test image with label=landbird,place=water, label=waterbird,place=land"),
+        ({(0, 0): 5, (1, 0): 5}, "no test image with label=landbird,place=water, label=waterbird,place=water"),
     ],
 )
 def test_labels_that_never_meet_a_value_are_refused_by_name(cells, got):

@@ -83,7 +83,7 @@ def test_links_are_read_only_inside_and_never_in_circles(tmp_path):
     assert [path for path, _, _ in rows(root)] == ["cat/a.png", "cat/copy.png"]
     assert found(root) == {
         "symbolic links that lead out of the data folder": ["cat/out.png", "dog"],
-        "links to nothing, and other things that are no files": ["cat/nothing.png"],
+        "links to nothing, and other things that are not files": ["cat/nothing.png"],
         "symbolic links to folders, not followed": ["cat/again"],
     }
 

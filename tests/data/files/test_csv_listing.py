@@ -106,9 +106,9 @@ def test_splits_have_several_names(listed, word, split):
         ("path,label\nC:\\a.png,cat", "absolute or lead out of the data folder (1)"),
         ("path,label\nx/../../a.png,cat", "absolute or lead out of the data folder (1)"),
         ("path,label\na.png\0,cat", "absolute or lead out of the data folder (1)"),
-        ("path,label\na:b.png,cat", "missing, or are no files (1): a:b.png"),
-        ("path,label\n" + "x" * 5000 + ",cat", "missing, or are no files (1): xxx"),
-        ("path,label\n.,cat", "missing, or are no files (1): ."),
+        ("path,label\na:b.png,cat", "missing, or are not files (1): a:b.png"),
+        ("path,label\n" + "x" * 5000 + ",cat", "missing, or are not files (1): xxx"),
+        ("path,label\n.,cat", "missing, or are not files (1): ."),
     ],
 )
 def test_rows_that_cannot_be_used_are_found(listed, content, says):

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.files.splits import SHARES, draw, quota
+from data.files.splits import SHARES, draw, hold_out, quota
+
+MNIST = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+LABELS = st.lists(st.integers(min_value=0, max_value=9), min_size=1, max_size=120)
+SEEDS = st.integers(min_value=0, max_value=2**32 - 1)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,21 @@ def test_a_seed_decides_and_rare_cells_reach_every_split_in_turn():
     assert all(np.array_equal(again[name], where[0][name]) for name in SHARES)
     share = np.mean([(drawn["test"] < 4).sum() for drawn in where]) / 4
     assert share == pytest.approx(0.15, abs=0.03)
+
+
+@settings(deadline=None, max_examples=50)
+@given(labels=LABELS, share=st.floats(min_value=0.0, max_value=1.0), seed=SEEDS)
+def test_the_hold_out_is_exact_and_stratified(labels, share, seed):
+    labels = np.array(labels)
+    size = int(share * len(labels))
+    rest, held = hold_out(labels, size, np.random.default_rng(seed))
+    assert len(held) == size and sorted([*rest, *held]) == list(range(len(labels)))
+    due = np.bincount(labels) * size / len(labels)
+    assert (np.abs(np.bincount(labels[held], minlength=len(due)) - due) < 1).all()
+
+
+def test_the_hold_out_of_mnist():
+    _, held = hold_out(np.repeat(np.arange(10), MNIST), 5000, np.random.default_rng(0))
+    assert np.bincount(np.repeat(np.arange(10), MNIST)[held]).tolist() == [
+        *(494, 562, 496, 511, 487, 452, 493, 522, 487, 496)
+    ]

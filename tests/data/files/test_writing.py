@@ -60,7 +60,7 @@ class Stopped(Exception):
 
 def stop_after(monkeypatch, reads):
     """Let decoding end after some pictures; return the numbers of those that were read."""
-    read, numbers = deferred.read_picture, []
+    read, numbers = deferred.read_image_file, []
 
     def counted(path, spec):
         if len(numbers) == reads:
@@ -68,11 +68,11 @@ def stop_after(monkeypatch, reads):
         numbers.append(path.name)
         return read(path, spec)
 
-    monkeypatch.setattr(deferred, "read_picture", counted)
+    monkeypatch.setattr(deferred, "read_image_file", counted)
     return numbers
 
 
-PLANTED = {"plant": {"kind": "background", "rho": 0.1}, "rebalance": True}
+PLANTED = {"plant": {"kind": "background", "conflicting": 0.1}, "rebalance": True}
 
 
 @pytest.mark.parametrize("settings", [{}, PLANTED])

@@ -12,12 +12,13 @@ from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from data import stage
 from data.sets import cifar
-from data.sets.cifar import RELEASES
+from data.sets.cifar import LAYOUTS
+from data.sets.cifar_classes import CIFAR10
 
 # Of the tiny source files of the tests. If it changes, so does every set that anybody has built: only on purpose.
 DIGEST = "6b116ebb686b0bf34e372e7d0d10a596e10f587890e448a8630be6d306ef4bdd"
 COUNTS = {"train": 324, "validation_biased": 36, "validation": 40, "test": 200}
-TEN, HUNDRED = RELEASES["cifar10"], RELEASES["cifar100"]
+TEN, HUNDRED = LAYOUTS["cifar10"], LAYOUTS["cifar100"]
 
 
 def config(folder, kind="cifar10", **changes):
@@ -36,7 +37,7 @@ def png(value, size=(32, 32)):
     return buffer.getvalue()
 
 
-def pictures(classes=cifar.CIFAR10, per_class=2):
+def pictures(classes=CIFAR10, per_class=2):
     """Return the content of an image folder, by path, a colour for each class."""
     paths = [
         (split, k, number) for split in ("train", "test") for k in range(len(classes)) for number in range(per_class)
@@ -81,7 +82,7 @@ def test_splits_are_stratified_and_hold_every_picture_once(cifar_folder):
     everything = np.concatenate([part.ids for part in built.parts.values()])
     assert sorted(everything.tolist()) == list(range(600))
     assert (built.parts["test"].ids >= 400).all()
-    assert built.attributes == {} and built.labels == list(cifar.CIFAR10) and built.name == "CIFAR-10"
+    assert built.attributes == {} and built.labels == list(CIFAR10) and built.name == "CIFAR-10"
     assert built.findings == [
         "train holds 400 pictures, CIFAR-10 has 50,000",
         "test holds 200 pictures, CIFAR-10 has 10,000",
@@ -237,5 +238,5 @@ def test_without_files_the_message_says_which_and_where_from(kind, tmp_path):
     with pytest.raises(DataError) as caught:
         cifar.files(config(tmp_path, kind))
     message = str(caught.value)
-    for text in (str(tmp_path), *RELEASES[kind].train, *RELEASES[kind].md5.values(), "cs.toronto.edu"):
+    for text in (str(tmp_path), *LAYOUTS[kind].train, *LAYOUTS[kind].md5.values(), "cs.toronto.edu"):
         assert text in message

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from bigstep.config import DataConfig
-from bigstep.errors import DataError
+from bigstep.errors import ConfigError
 from data.bias.corruptions import CONSTANTS, corrupt
 from data.bias.milestones import milestones
 from data.sets import cifar, corrupted_cifar10
+from data.sets.cifar_classes import CIFAR10
 
 # Of the tiny source files of the tests. If it changes, so does every set that anybody has built: only on purpose.
 # Left out are the pixels that Pillow makes, which belong to its version.
@@ -32,7 +33,7 @@ def built(cifar_folder):
 
 @pytest.fixture(scope="module")
 def source(cifar_folder):
-    return cifar.read(cifar_folder, cifar.RELEASES["cifar10"])
+    return cifar.read(cifar_folder, cifar.LAYOUTS["cifar10"])
 
 
 def without_pillow(built):
@@ -67,7 +68,7 @@ def test_the_splits_are_well_formed(built):
         assert part.bias.shape == (len(part.labels), 1)
         assert len(np.unique(part.ids)) == len(part.ids)
     assert built.name == "Corrupted CIFAR-10 type0, severity 4"
-    assert built.labels == list(cifar.CIFAR10) and built.core is None
+    assert built.labels == list(CIFAR10) and built.core is None
     assert len(built.findings) == 2, "the tiny files are not CIFAR-10"
 
 
@@ -97,7 +98,7 @@ def test_the_published_counts_of_the_whole_set(share, total):
     labels = np.arange(50_000) % 10
     assert (milestones(labels, 10, 1 - share) != labels).sum() == total
     test = np.arange(10_000) % 10
-    cells = np.bincount(test * 10 + milestones(test, 10, corrupted_cifar10.TEST_ALIGNED))
+    cells = np.bincount(test * 10 + milestones(test, 10, 0.1))
     assert (cells == 100).all()
 
 
@@ -140,7 +141,7 @@ def test_the_lists_are_those_of_lff():
     ("changes", "message"), [({"variant": "type2"}, "no such variant"), ({"severity": 5}, "no such severity")]
 )
 def test_wrong_settings_are_explained(changes, message, cifar_folder):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ConfigError, match=message):
         corrupted_cifar10.build(config(cifar_folder, **changes))
 
 

@@ -109,7 +109,7 @@ def test_findings_count_validation_and_what_differs_from_the_release(root, build
 
 def test_the_official_counts_of_digits_and_faces_add_up():
     assert {sum(counts) for counts in dfa.CMNIST.values()} == {55000}
-    assert sum(dfa.VARIANTS[2].counts["0.5pct"]) == 19200
+    assert sum(dfa.VARIANTS["bffhq"].counts["0.5pct"]) == 19200
 
 
 def test_files_are_all_images(root):

@@ -28,8 +28,7 @@ def built(config):
 
 @pytest.fixture(scope="module")
 def digits(mnist_folder):
-    train, test, _ = mnist.read(mnist_folder)
-    return mnist.Digits(np.concatenate([train.images, test.images]), np.concatenate([train.labels, test.labels]))
+    return mnist.read(mnist_folder).both()
 
 
 def test_the_bytes_are_pinned(built, config, digest_of):

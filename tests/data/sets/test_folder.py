@@ -229,7 +229,7 @@ def test_everything_that_is_wrong_is_in_one_report(tmp_path, refused_folder):
         "lines without a hue (1): line 24",
         "ids that occur more than once (1): 100",
         "paths that are absolute or lead out of the data folder (3): link.png, ../outside.png, /etc/passwd",
-        "images that are missing, or are no files (2): gone.png, folder.png",
+        "images that are missing, or are not files (2): gone.png, folder.png",
         "the content is not an image (1): text.png (5 bytes)",
         "the image cannot be decoded (1): cut.png",
         "the image cannot be opened (1): bomb.png",
@@ -358,7 +358,7 @@ def test_what_is_named_like_a_file_and_is_none_is_not_read(tmp_path, build_folde
     os.mkfifo(class_set(tmp_path) / "list.csv")
     os.mkfifo(tmp_path / "cat" / "pipe.png")
     class_set(tmp_path, labels=("eel.csv",))
-    assert "things that are no files (1): cat/pipe.png" in refused_folder(tmp_path)
+    assert "things that are not files (1): cat/pipe.png" in refused_folder(tmp_path)
     (tmp_path / "cat" / "pipe.png").unlink()
     assert build_folder(tmp_path).labels == ["cat", "dog", "eel.csv"]
 

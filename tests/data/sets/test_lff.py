@@ -164,12 +164,12 @@ def test_arrays_of_another_form_are_refused_by_name(tmp_path, name, array):
 @pytest.mark.parametrize("content", [b"", b"no array", b"PK\x03\x04", b"\x93NUMPY\x01\x00"])
 def test_files_that_hold_no_array_are_refused(tmp_path, content):
     (write(tmp_path) / "train" / "images.npy").write_bytes(content)
-    with pytest.raises(DataError, match=r"images\.npy is no array"):
+    with pytest.raises(DataError, match=r"images\.npy is not an array"):
         lff.build(config(tmp_path))
 
 
 def test_a_truncated_array_is_refused(tmp_path):
     file = write(tmp_path) / "train" / "images.npy"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"images\.npy is no array"):
+    with pytest.raises(DataError, match=r"images\.npy is not an array"):
         lff.build(config(tmp_path))

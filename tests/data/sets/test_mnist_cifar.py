@@ -26,11 +26,8 @@ def built(cifar_folder):
 @pytest.fixture(scope="module")
 def sources(cifar_folder):
     """Return all digits and all pictures, those of train first."""
-    digits, pictures = mnist.read(cifar_folder), cifar.read(cifar_folder, cifar.RELEASES["cifar10"])
-    return [
-        (np.concatenate([own.train.images, own.test.images]), np.concatenate([own.train.labels, own.test.labels]))
-        for own in (digits, pictures)
-    ]
+    digits, pictures = mnist.read(cifar_folder), cifar.read(cifar_folder, cifar.LAYOUTS["cifar10"])
+    return digits.both(), pictures.both()
 
 
 def digit_numbers(part, digits):

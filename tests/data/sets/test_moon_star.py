@@ -53,7 +53,7 @@ def test_shapes_have_the_area_that_was_asked_and_stay_clear_of_edge_and_lamp():
     assert covered[:, :, 25:].max() == covered[:, [0, 31]].max() == covered[:, :, 0].max() == 0
 
 
-@pytest.mark.parametrize(("outline", "arcs"), [(moon_star._star, 5), (moon_star._crescent, 1)])
+@pytest.mark.parametrize(("outline", "arcs"), [(moon_star.star, 5), (moon_star.crescent, 1)])
 def test_a_circle_through_the_tips_of_a_star_meets_five_and_through_a_crescent_one(outline, arcs):
     angle = np.linspace(0, 2 * np.pi, 1000, endpoint=False)
     inside = outline(0.9 * np.cos(angle), 0.9 * np.sin(angle), np.ones(1000)) < 0

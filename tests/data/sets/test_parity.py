@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bigstep.config import DataConfig
-from bigstep.errors import DataError
+from bigstep.errors import ConfigError
 from bigstep.records.architecture import Architecture
 from data.sets import parity
 
@@ -100,6 +100,6 @@ def test_a_fully_connected_network_takes_the_images(built):
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(DataError, match="no such variant") as raised:
+    with pytest.raises(ConfigError, match="no such variant") as raised:
         parity.build(DataConfig(kind="parity", variant="hard"))
-    assert raised.value.expected == "staircase or parity"
+    assert raised.value.expected == "one of staircase, parity"

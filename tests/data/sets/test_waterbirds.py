@@ -165,7 +165,7 @@ def test_a_wrong_table_is_refused_by_line(own, old, new, message, build):
 def test_a_folder_in_place_of_the_table_is_refused(own, build):
     (own / "metadata.csv").unlink()
     (own / "metadata.csv").mkdir()
-    with pytest.raises(DataError, match=r"metadata\.csv is no table that can be read"):
+    with pytest.raises(DataError, match=r"metadata\.csv is not a table that can be read"):
         build(config(own))
 
 

@@ -15,7 +15,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 AT_ONCE = 64  # files that a thread reads before it hands them over: a task costs as much as hashing a small file
 WINDOW = 4  # tasks per thread that may wait to be taken: memory stays flat however many there are
-REPORTS = 20  # progress messages in all: a log that is no terminal keeps every one
+REPORTS = 20  # progress messages in all: a log that is not a terminal keeps every one
 
 
 def read_all(read: Callable[[S], T], files: Sequence[S], what: str) -> Iterator[T]:
@@ -54,7 +54,7 @@ def in_order(work: Callable[[S], T], tasks: Iterable[S]) -> Generator[T]:
 
 
 class Progress:
-    """Log to `bigstep.data.<what>` how many of all images are done, in few messages, and in none if they are few."""
+    """The log messages, at `bigstep.data.<what>`, of how many images are done: few, and none if the images are few."""
 
     def __init__(self, what: str, total: int) -> None:
         self.log = logging.getLogger(f"bigstep.data.{what}")
