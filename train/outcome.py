@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from bigstep.records.numbers import Numbers, finite
@@ -15,7 +16,7 @@ from train import observe, step
 from train.measure import prunability
 from train.measure.label_free import loss_gini
 from train.measure.loss_share import sample_losses
-from train.measure.readout import ReadOut, answers, features
+from train.measure.readout import ReadOut, Sample, answers, features
 from train.measure.separation import separation
 from train.measure.sparsity import activation_sparsity
 from train.networks.build import save_weights
@@ -25,6 +26,7 @@ from train.setup import Job, Setup
 
 EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
 OUTPUT_BYTES = 64 * 2**20  # of the logits that a trial keeps of one split: those of all ImageNet would take 5 GB
+Curve = list[tuple[float, float]]  # pruned fraction and accuracy
 STUCK_EPOCHS = 6  # the losses of fewer epochs do not say whether a run is stuck
 
 
@@ -48,8 +50,15 @@ def measure(setup: Setup, job: Job, run: step.Run, work: Path) -> Trial:
     save_weights(run.model, work / "weights.safetensors")
     biased = save_outputs(setup, run.model, work, "final")
     numbers: Numbers = {"biased_accuracy": biased.accuracy(), "biased_loss": biased.loss()}
-    numbers |= _by_groups(setup, run.model, work) if setup.bias_labels else _label_free(setup, run.model, work)
-    return trial.model_copy(update={"numbers": numbers, "stored": True})
+    if setup.bias_labels:
+        found, pruned = by_groups(run.model, setup.sample("validation"))
+        write_json(work / "prunability.json", {"fraction_and_unbiased_accuracy": pruned})
+    else:
+        early = work / "train.early.npy"  # absent if the run was over by then
+        early_NK = np.load(early, allow_pickle=False) if early.is_file() else None
+        found, pruned = label_free(run.model, setup.first_training_images(), early_NK)
+        write_json(work / "prunability.json", {"fraction_and_training_accuracy": pruned})
+    return trial.model_copy(update={"numbers": numbers | found, "stored": True})
 
 
 def stuck(losses: Sequence[float]) -> bool:
@@ -72,28 +81,28 @@ def save_outputs(setup: Setup, model: nn.Module, work: Path, moment: str) -> Rea
     return biased
 
 
-def _by_groups(setup: Setup, model: nn.Module, work: Path) -> Numbers:
-    """Measure accuracy by group, and how much can be pruned, on `validation`."""
-    sample = setup.sample("validation")
+def by_groups(model: nn.Module, sample: Sample) -> tuple[Numbers, Curve]:
+    """Measure accuracy by group, and how much can be pruned; returns the curve of unbiased accuracy too."""
     found = answers(model, sample).accuracies()
     pruned = prunability.curve(model, lambda m: answers(m, sample).accuracies().unbiased, found.unbiased)
-    write_json(work / "prunability.json", {"fraction_and_unbiased_accuracy": pruned})
-    return finite({**vars(found), "prunability": prunability.area(pruned)})
+    return finite({**vars(found), "prunability": prunability.area(pruned)}), pruned
 
 
-def _label_free(setup: Setup, model: nn.Module, work: Path) -> Numbers:
-    """Measure what needs no bias label on the first training images, which lie in random order."""
-    sample = setup.first_training_images()
+def label_free(model: nn.Module, sample: Sample, early_NK: NDArray[np.float32] | None) -> tuple[Numbers, Curve]:
+    """Measure what needs no bias label; returns the curve of accuracy on the sample too.
+
+    Args:
+        sample: training images.
+        early_NK: the logits of the same images, or of more that follow, early in the run; None if it was over by then.
+    """
     found = features(model, sample)
-    early = work / "train.early.npy"  # absent if the run was over by then
-    early_NK = np.load(early, allow_pickle=False)[: len(sample.y)] if early.is_file() else found.logits_array
     pruned = prunability.curve(model, lambda m: answers(m, sample).accuracy(), found.accuracy())
-    write_json(work / "prunability.json", {"fraction_and_training_accuracy": pruned})
+    first_NK = found.logits_array if early_NK is None else early_NK[: len(sample.y)]
     return finite(
         {
             "prunability": prunability.area(pruned),
             "train_sparsity": activation_sparsity(found.features),
             "train_separation": separation(found.features, sample.y),
-            "train_loss_gini": loss_gini(sample_losses(early_NK, sample.split.labels)),
+            "train_loss_gini": loss_gini(sample_losses(first_NK, sample.split.labels)),
         }
-    )
+    ), pruned
