@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from bigstep.records.trained import Recipe, Trial
+from bigstep.records.trained import FAILED, UNFINISHED, Recipe, Trial
 from train.setup import Job
 
 BUDGET = 4.0  # trainings' worth of steps
@@ -35,7 +35,6 @@ CONFIRM = 2  # times as many further seeds as the repetition has, for the best r
 PATIENCE = 2.0  # a further seed of a rate gets this many times the steps of its slowest seed so far
 OVERSHOT = 1 / 2  # part of what a smaller rate has gained in as many steps, below which a short trial has failed
 LOST = 0.1  # part of the loss of guessing by which a short trial may end above it
-FAILED = ("diverged", "collapsed")
 
 Rounds = Generator[Sequence[Job], Sequence[Trial], None]
 Score = Callable[[Sequence[Trial]], float]
@@ -219,7 +218,7 @@ class Search:
         """
         smaller = [self._gain(other) for other in self.trials if other.rate < recipe.rate]
         least = OVERSHOT * max(smaller, default=0.0) or -LOST * self.axis.chance_loss
-        return self._first(recipe).status in ("stopped", "stuck") and self._gain(recipe) < least
+        return self._first(recipe).status in UNFINISHED and self._gain(recipe) < least
 
     def _gain(self, recipe: Recipe) -> float:
         """Return how far the loss of a short trial has fallen below that of guessing, in nats; 0.0 if it diverged."""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from bigstep.config import TrainConfig
 from bigstep.records.images import Images
 from bigstep.records.sealed import WORK, write_json
-from bigstep.records.trained import Baseline, Trained, TrainedInfo, Trial
+from bigstep.records.trained import FAILED, Baseline, Trained, TrainedInfo, Trial
 from train import choose, event_files, step
 from train.finish import Finish
 from train.networks.build import build, load_weights, normalise
@@ -138,7 +138,7 @@ def _baselines(config: TrainConfig, setup: Setup, trials: dict[str, Trial]) -> l
     What does not fit gets the larger budget of baselines.
     """
     grid = _grid(config)
-    failed = {t.name for t in trials.values() if t.status in ("diverged", "collapsed")}
+    failed = {t.name for t in trials.values() if t.status in FAILED}
     trials |= run_all(setup, [j for j in grid if j.name not in failed], rivals_log)
     seeds = range(config.num_seeds)
     named = {name: jobs_of([r], seeds, config.baseline_max_steps) for name, r in choose.CONVENTIONAL.items()}

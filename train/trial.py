@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from bigstep.records.sealed import WORK, flush, write_json
-from bigstep.records.trained import Trial
+from bigstep.records.trained import UNFINISHED, Trial
 from train import observe, outcome, step
 from train.moments import Moments
 from train.networks.feed import Inputs
@@ -29,7 +29,6 @@ from train.setup import Job, Setup
 log = logging.getLogger("bigstep.train")
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 5.0
-UNFINISHED = ("stopped", "stuck")  # short trials, which may go on
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from bigstep.config import TrainConfig
 from bigstep.records.images import Images
 from bigstep.records.rate_map import Checkpoint, MapTrial, RateMap, RateMapInfo, SecondPhase, Threshold
-from bigstep.records.trained import Trial
+from bigstep.records.trained import FAILED, Trial
 from train import moments
 from train.finish import Finish
 from train.networks.build import load_weights
@@ -25,7 +25,7 @@ from train.rate_map import regimes, thresholds
 from train.rate_map.numbers import Measured, Network, curvature_images, report_split
 from train.rate_map.second_phase import Start
 from train.rate_map.tasks import FlowStart, Results, Task, flow_steps, work_through
-from train.rate_map.thresholds import FAILED, Ending
+from train.rate_map.thresholds import Ending
 from train.setup import Setup, jobs_of
 from train.workers import run_all
 
