@@ -78,7 +78,7 @@ def one_set(name, folder, searches):
     for number in range(searches):
         for rule in RULES:
             for priority, weight in PRIORITIES.items():
-                recipe, made = runs.search(tried, axis, tried.score(rule, weight), FIRST_SEED + 10 * number)
+                recipe, made = runs.search(tried, axis, rule, weight, FIRST_SEED + 10 * number)
                 chosen = judge(grid, recipe, config) if recipe else None
                 one = {"search": number, "rule": rule, "priority": priority, "says": made.says}
                 one |= {"spent": made.spent_steps() / config.max_steps}

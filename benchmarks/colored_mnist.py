@@ -85,7 +85,7 @@ def begin(share, folder):
 
 def chosen(tried):
     """Search by both rules at one share of conflicting images."""
-    config, built = configuration(), tried.bench.images
+    config, built = configuration(), tried.setup.images
     epoch_steps = math.ceil(built.info.counts["train"] / config.batch_size)
     axis = Axis(
         recipe_of(config),
@@ -97,7 +97,7 @@ def chosen(tried):
     )
     found = {}
     for name, rule in RULES.items():
-        recipe, made = runs.search(tried, axis, tried.score(rule, WEIGHT), 0)
+        recipe, made = runs.search(tried, axis, rule, WEIGHT, 0)
         if recipe is None:
             found[name] = {"rate": None, "says": made.says}
             continue
@@ -119,7 +119,7 @@ def conventional(tried, name):
 def long(rate, share, folder):
     """Train at the chosen rate for as many epochs as LfF, whatever the loss."""
     steps = LONG_EPOCHS * math.ceil(55_000 / BATCH)
-    setup = runs.replace(begin(share, folder).bench, stop_loss=1e-9)
+    setup = runs.replace(begin(share, folder).setup, stop_loss=1e-9)
     tried = runs.Runs(setup, folder / "long.jsonl", ("test",))
     rows = [tried.make(recipe_of(configuration(), rate), seed, steps) for seed in range(SEEDS)]
     return {LONG: summary(rows) | {"rate": rate}}
@@ -209,7 +209,7 @@ def main():
             one |= long(rate, float(share), arguments.work / share)
             publish(shares, {})
     at = f"{TRIED_SHARE:g}"
-    setup = begin(TRIED_SHARE, arguments.work / at).bench
+    setup = begin(TRIED_SHARE, arguments.work / at).setup
     if rate := shares[at]["chosen with bias labels"]["rate"]:
         publish(shares, attempts(rate, setup, arguments.work / at))
 

@@ -139,8 +139,9 @@ def rates(rows):
         usable = [p for p in points if p["score"] is not None]
         cells = ["-", "-", "-"]
         if usable:
-            cells = [percent(usable, lambda p: p["conflicting"])]
-            cells += [f"{statistics.mean(p[key] for p in usable):.3f}" for key in ("prunability", "score")]
+            cells = [percent(usable, lambda p: p["numbers"]["conflicting"])]
+            cells += [f"{statistics.mean(p['numbers']['prunability'] for p in usable):.3f}"]
+            cells += [f"{statistics.mean(p['score'] for p in usable):.3f}"]
         chosen = sum(row["rate"] == rate for row in rows)
         mark = f" (chosen {chosen} times)" if chosen else ""
         lines.append(f"| {rate:g}{mark} | {len(usable)} of {len(rows)} | {' | '.join(cells)} |")

@@ -10,23 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from bigstep.errors import TrainError
-from bigstep.groups import accuracies
 from bigstep.records.images import Images
-from bigstep.records.trained import Recipe, Signals, Trial
+from bigstep.records.trained import Recipe, Trial
 from data import stage as data_stage
 from train import choose, prepare, stage, step
-from train.measure import prunability
-from train.measure.activations import outputs
-from train.measure.label_free import loss_gini
-from train.measure.loss_share import sample_losses
-from train.measure.separation import separation
-from train.measure.sparsity import activation_sparsity
+from train.measure.readout import answers
 from train.networks.build import build
-from train.networks.predict import predict
-from train.outcome import EARLY_EPOCH, SIGNAL_IMAGES, stuck
+from train.outcome import EARLY_EPOCH, by_groups, label_free, stuck
 from train.search import Search
 
 
@@ -40,42 +32,14 @@ def images(config, folder):
 
 def on_split(setup, model, name):
     """Measure accuracy by group, and prunability by unbiased accuracy, on one split."""
-    split = setup.images.split(name)
-    x_NCHW, _ = setup.tensors(name)
-
-    def scores(network):
-        correct = predict(network, x_NCHW).argmax(dim=1).numpy() == split.labels
-        return accuracies(correct, split.labels, split.bias, split.aligned)
-
-    points = prunability.curve(model, lambda pruned: scores(pruned).unbiased)
-    found = scores(model)
-    numbers = {key: float(getattr(found, key)) for key in ("unbiased", "aligned", "conflicting")}
-    return {**numbers, "prunability": prunability.area(points)}
-
-
-def signals(setup, model, early_NK):
-    """Measure what `train` measures where there are no bias labels, in the same way."""
-    x_NCHW, y_N = (part[:SIGNAL_IMAGES] for part in setup.tensors("train"))
-    logits_NK, z_ND = outputs(model, x_NCHW)
-    early_NK = logits_NK.numpy() if early_NK is None else early_NK
-
-    def accuracy(network):
-        return float((predict(network, x_NCHW).argmax(dim=1) == y_N).float().mean())
-
-    found = {
-        "prunability": prunability.area(prunability.curve(model, accuracy)),
-        "sparsity": activation_sparsity(z_ND),
-        "separation": separation(z_ND, y_N),
-        "concentration": loss_gini(sample_losses(early_NK, y_N.numpy())),
-    }
-    return found if all(np.isfinite(value) for value in found.values()) else None
+    return by_groups(model, setup.sample(name))[0]
 
 
 class Runs:
     """Make runs of one setup and measure them on some splits; `journal` keeps one JSON object a line."""
 
     def __init__(self, setup, journal, splits):
-        self.bench, self.journal, self.splits = setup, journal, splits
+        self.setup, self.journal, self.splits = setup, journal, splits
         self.rows = {}
         journal.parent.mkdir(parents=True, exist_ok=True)
         if journal.is_file():
@@ -97,14 +61,14 @@ class Runs:
         return self._train(name, recipe, seed, max_steps, final)
 
     def _train(self, name, recipe, seed, max_steps, final):
-        setup, early = self.bench, []
+        setup, early = self.setup, []
         model = build(setup.architecture, seed)
         x_NCHW, y_N = setup.tensors("train")
         plan = step.Plan(recipe, setup.batch_size, setup.stop_loss, max_steps, seed)
 
         def after_epoch(run):
             if run.epoch == EARLY_EPOCH:
-                early.append(predict(run.model, x_NCHW[:SIGNAL_IMAGES]).numpy())
+                early.append(answers(run.model, setup.first_training_images()).logits_array)
 
         run = step.fit(step.start(model, recipe), x_NCHW, y_N, plan, after_epoch)
         row = {
@@ -121,19 +85,18 @@ class Runs:
         if row["measured"]:
             row |= {split: on_split(setup, model, split) for split in self.splits}
         if row["measured"] and "validation" in self.splits:
-            x_biased, y_biased = setup.tensors("validation_biased")
-            logits_NK = predict(model, x_biased)
-            row["signals"] = signals(setup, model, early[0] if early else None)
-            row["biased_predicted"] = logits_NK.argmax(dim=1).tolist()
-            row["biased_loss"] = float(cross_entropy(logits_NK, y_biased))
+            biased = answers(model, setup.sample("validation_biased"))
+            row["signals"] = label_free(model, setup.first_training_images(), early[0] if early else None)[0]
+            row["biased_predicted"] = biased.logits.argmax(dim=1).tolist()
+            row["biased_loss"] = biased.loss()
         self.rows[name, max_steps] = row
         with self.journal.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{name}: {row['status']} after {row['steps']} steps", file=sys.stderr, flush=True)
         return row
 
-    def trial(self, job, seed):
-        """Answer a job of the search, with another training seed, as the stage would."""
+    def trial(self, job, seed, rule):
+        """Answer a job of the search, with another training seed, as the stage would under one of the two rules."""
         row = self.make(job.recipe, seed, job.max_steps, final=job.final)
         outcome = {"name": row["name"], "recipe": job.recipe, "seed": seed, "steps": row["steps"]}
         if row["status"] == "unfitted":
@@ -142,12 +105,12 @@ class Runs:
             return Trial(**outcome, status=status, train_loss=row["train_loss"])
         if row["status"] != "fitted":
             return Trial(**outcome, status=row["status"], train_loss=None)
-        found = Signals(**row["signals"]) if row["signals"] else None
-        return Trial(**outcome, status="fitted", train_loss=row["train_loss"], signals=found, **row["validation"])
+        numbers = row["validation" if rule == "groups" else "signals"]
+        return Trial(**outcome, status="fitted", train_loss=row["train_loss"], numbers=numbers)
 
     def one_hot(self, name):
         """Return logits that give the classes which a run gave on `validation_biased`: all that agreement needs."""
-        classes = len(self.bench.images.info.labels)
+        classes = len(self.setup.images.info.labels)
         row = next(row for row in self.rows.values() if row["name"] == name and row["measured"])
         return np.eye(classes, dtype=np.float32)[row["biased_predicted"]]
 
@@ -158,8 +121,9 @@ class Runs:
         return choose.label_free(robust_weight, self.one_hot)
 
 
-def search(runs, axis, score, first_seed):
+def search(runs, axis, rule, weight, first_seed):
     """Search as the stage `train` does, with the seeds that follow the first; returns what was found and chosen."""
+    score = runs.score(rule, weight)
     found = Search(axis, lambda trials: score(trials) or 0.0)
     rounds = found.rounds()
     trials = None
@@ -168,7 +132,7 @@ def search(runs, axis, score, first_seed):
             jobs = next(rounds) if trials is None else rounds.send(trials)
         except StopIteration:
             break
-        trials = [runs.trial(job, first_seed + job.seed) for job in jobs]
+        trials = [runs.trial(job, first_seed + job.seed, rule) for job in jobs]
     every = [trial for seeds in found.trials.values() for trial in seeds.values()]
     try:
         chosen = choose.choose(choose.rate_points(every, score), every, score, stage.RULES[False], axis.rates).trial

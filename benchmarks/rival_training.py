@@ -50,9 +50,9 @@ def focal_loss(logits_NK, y_N, gamma):
     return -((1 - log_p_N.exp()) ** gamma * log_p_N).mean()
 
 
-def network(bench, setting, seed):
-    """Build the network of a bench, with dropout after every hidden layer where the setting has it."""
-    model = build(bench.architecture, seed)
+def network(setup, setting, seed):
+    """Build the network of a setup, with dropout after every hidden layer where the setting has it."""
+    model = build(setup.architecture, seed)
     if not setting.get("dropout"):
         return model
     layers = OrderedDict()
@@ -109,16 +109,16 @@ def make_step(model, optimizer, setting, loss, x_nCHW, y_n):
     return float(value.detach())
 
 
-def fit(bench, setting, seed, max_steps):
+def fit(setup, setting, seed, max_steps):
     """Train to the stopping rule or the step budget; returns network, status and steps.
 
     A step of adaptive SAM counts as two: it takes two gradients.
     """
     torch.manual_seed(seed)  # of dropout
-    model = network(bench, setting, seed)
+    model = network(setup, setting, seed)
     optimizer = optimiser(model, setting)
-    x_NCHW, y_N = bench.tensors("train")
-    classes = len(bench.images.info.labels)
+    x_NCHW, y_N = setup.tensors("train")
+    classes = len(setup.images.info.labels)
     loss, least = loss_of(setting, classes)
     chance = float(loss(torch.zeros(1, classes), torch.zeros(1, dtype=torch.int64)))
     plan = step.Plan(Recipe(optimizer="sgd", rate=setting["rate"]), setting.get("batch", 0), 0.0, max_steps, seed)
@@ -126,7 +126,7 @@ def fit(bench, setting, seed, max_steps):
     steps, high = 0, 0
     for epoch in range(max_steps):
         total, seen = 0.0, 0
-        for batch in step.batch_order(plan, epoch, len(y_N)).split(setting.get("batch", bench.batch_size)):
+        for batch in step.batch_order(plan, epoch, len(y_N)).split(setting.get("batch", setup.batch_size)):
             if steps >= max_steps:
                 break
             total += len(batch) * make_step(model, optimizer, setting, loss, x_NCHW[batch], y_N[batch])
@@ -134,11 +134,11 @@ def fit(bench, setting, seed, max_steps):
         mean = total / seen
         if not math.isfinite(mean) or (epoch >= 2 and mean > step.DIVERGED_LOSS * chance):
             return model, "diverged", steps
-        if mean - least <= 4 * bench.stop_loss or setting.get("dropout") or steps >= max_steps:
+        if mean - least <= 4 * setup.stop_loss or setting.get("dropout") or steps >= max_steps:
             value = float(loss(predict(model, x_NCHW), y_N)) - least
             if not math.isfinite(value):
                 return model, "diverged", steps
-            if value <= bench.stop_loss:
+            if value <= setup.stop_loss:
                 return model, "fitted", steps
         high = high + 1 if mean >= step.COLLAPSE_LOSS * chance else 0
         if steps >= max_steps or high >= COLLAPSE_EPOCHS:
@@ -146,21 +146,21 @@ def fit(bench, setting, seed, max_steps):
     raise AssertionError("an epoch has a step at least")
 
 
-def core_share(bench, model):
+def core_share(setup, model):
     """Return the share of the attribution that lies on the core, on the first test images; None without masks."""
-    paths = {region: bench.images.folder / f"test.{region}.npy" for region in ("core", "spurious")}
+    paths = {region: setup.images.folder / f"test.{region}.npy" for region in ("core", "spurious")}
     if not all(path.is_file() for path in paths.values()):
         return None
-    x_NCHW, y_N = (part[:CORE_IMAGES] for part in bench.tensors("test"))
-    core, spurious = (torch.from_numpy(bench.images.array(p.name)[:CORE_IMAGES] * 1) > 0 for p in paths.values())
+    x_NCHW, y_N = (part[:CORE_IMAGES] for part in setup.tensors("test"))
+    core, spurious = (torch.from_numpy(setup.images.array(p.name)[:CORE_IMAGES] * 1) > 0 for p in paths.values())
     return attribution.core_share(model, x_NCHW, y_N, core, spurious).core
 
 
 class Book:
     """Make runs of settings and keep each as a line of a file; an unfitted one is measured too, but marked."""
 
-    def __init__(self, bench, journal):
-        self.bench, self.journal, self.rows = bench, journal, {}
+    def __init__(self, setup, journal):
+        self.setup, self.journal, self.rows = setup, journal, {}
         journal.parent.mkdir(parents=True, exist_ok=True)
         for line in journal.read_text().splitlines(keepends=True) if journal.is_file() else []:
             if line.endswith("\n"):
@@ -171,11 +171,11 @@ class Book:
         """Return the row of a run, measured on some splits."""
         key = f"{name(setting)}-s{seed}-{max_steps}-{'-'.join(splits)}"
         if key not in self.rows:
-            model, status, steps = fit(self.bench, setting, seed, max_steps)
+            model, status, steps = fit(self.setup, setting, seed, max_steps)
             row = {"name": key, "setting": setting, "seed": seed, "status": status, "steps": steps}
             if status in ("fitted", "unfitted"):
-                row |= {split: runs.on_split(self.bench, model, split) for split in splits}
-                row["core_share"] = core_share(self.bench, model) if "test" in splits else None
+                row |= {split: runs.on_split(self.setup, model, split) for split in splits}
+                row["core_share"] = core_share(self.setup, model) if "test" in splits else None
             self.rows[key] = row
             with self.journal.open("a") as file:
                 file.write(json.dumps(row) + "\n")

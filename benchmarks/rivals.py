@@ -82,7 +82,7 @@ def searched(setup, config, folder):
     epoch_steps = math.ceil(setup.images.info.counts["train"] / config.batch_size)
     chance_loss = math.log(len(setup.images.info.labels))
     axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
-    recipe, found = runs.search(tried, axis, tried.score("groups", 0.5), 0)
+    recipe, found = runs.search(tried, axis, "groups", 0.5, 0)
     assert recipe is not None and not recipe.warmup_steps, "the rivals have no warm-up"
     return {"rate": recipe.rate}, found.spent_steps() / config.max_steps
 

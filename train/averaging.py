@@ -9,23 +9,13 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from bigstep.records.trained import Status
 from train import batch_norm, step
 from train.networks.feed import Inputs
-
-
-@dataclass(frozen=True)
-class Averaged:
-    """Hold the average of some checkpoints, their number, and how the run that made them ended."""
-
-    model: nn.Module
-    checkpoints: int
-    status: Status
 
 
 def fine_tune(model: nn.Module, x_NCHW: Inputs, y_N: Tensor, plan: step.Plan, rate: float) -> step.Run:
@@ -44,7 +34,7 @@ def fine_tune(model: nn.Module, x_NCHW: Inputs, y_N: Tensor, plan: step.Plan, ra
     return step.fit(step.start(copy.deepcopy(model), second.recipe), x_NCHW, y_N, second)
 
 
-def average(model: nn.Module, x_NCHW: Inputs, y_N: Tensor, plan: step.Plan, count: int) -> Averaged:
+def average(model: nn.Module, x_NCHW: Inputs, y_N: Tensor, plan: step.Plan, count: int) -> nn.Module:
     """Average the weights now and after each of `count` - 1 more epochs at the plan's rate.
 
     BatchNorm statistics are measured anew on the train images. If the run ends early, the average is over the
@@ -61,17 +51,14 @@ def average(model: nn.Module, x_NCHW: Inputs, y_N: Tensor, plan: step.Plan, coun
     """
     averaged = AveragedModel(model)
     averaged.update_parameters(model)
-    status: Status = "unfitted"
     if count > 1:
         epoch_steps = step.steps_of_epoch(len(y_N), plan.batch_size, model)
         second = _second_phase(plan, plan.recipe.rate, (count - 1) * epoch_steps)
         run = step.start(copy.deepcopy(model), second.recipe)
         step.fit(run, x_NCHW, y_N, second, lambda run: averaged.update_parameters(run.model))
-        assert run.status is not None
-        status = run.status
-        if status != "diverged":
+        if run.status != "diverged":
             averaged.update_parameters(run.model)  # `fit` calls nobody after its last epoch
-    return Averaged(batch_norm.renew(averaged.module, x_NCHW), int(averaged.n_averaged), status)
+    return batch_norm.renew(averaged.module, x_NCHW)
 
 
 def _second_phase(plan: step.Plan, rate: float, steps: int) -> step.Plan:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from bigstep.errors import TrainError
 from bigstep.records.numbers import Numbers
-from bigstep.records.trained import Baseline, RatePoint, Recipe, Trial
+from bigstep.records.trained import FAILED, UNFINISHED, Baseline, RatePoint, Recipe, Trial
 from train.measure.label_free import agreement
 
 Score = Callable[[Sequence[Trial]], float | None]
@@ -163,7 +163,7 @@ def _why(best: RatePoint, finalists: Sequence[RatePoint], points: Sequence[RateP
     others = f"of {len(finalists)} rates" if len(finalists) > 1 else "of the only rate"
     of = f"{others} that fitted with {seeds} seed{'s' * (seeds > 1)}" + " each" * (len(finalists) > 1)
     text = f"Rate {best.rate:g}{_warm_up(best)} has the highest score, {rule.format(**numbers)}, {of}."
-    beyond = [p for p in points if p.rate > best.rate and set(p.statuses) & {"diverged", "collapsed", "unfitted"}]
+    beyond = [p for p in points if p.rate > best.rate and set(p.statuses) & {*FAILED, "unfitted"}]
     if beyond:
         text += f" At {beyond[0].rate:g} not every seed fits: the usable band ends there."
     return text
@@ -182,7 +182,7 @@ def _advice(points: Sequence[RatePoint]) -> dict[str, str]:
         expected = "numbers that can be compared"
         return {"expected": expected, "do": "look at the images: losses or activations are all the same"}
     expected = "at least one rate at which every seed reaches train.stop_loss"
-    statuses = {s for p in points for s in p.statuses} - {"stopped", "stuck"}  # short trials above a rate that failed
-    if statuses and statuses <= {"diverged", "collapsed"}:
+    statuses = {s for p in points for s in p.statuses} - set(UNFINISHED)  # short trials above a rate that failed
+    if statuses and statuses <= set(FAILED):
         return {"expected": expected, "do": "lower train.min_rate: every rate diverges or collapses"}
     return {"expected": expected, "do": "raise train.max_steps, or move train.min_rate and train.max_rate"}

@@ -14,7 +14,7 @@ from typing import Literal, final
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from bigstep.records.trained import Status
+from bigstep.records.trained import FAILED, Status
 from train import batch_norm, step
 from train.networks.feed import Inputs
 
@@ -69,7 +69,7 @@ class Finishing(step.Observer):
             loss: the mean cross entropy of a network on them, nats.
             stop_loss: at most this is a fit.
         """
-        if self.averaged is None or self.run.status in ("diverged", "collapsed"):
+        if self.averaged is None or self.run.status in FAILED:
             return self.run
         self.averaged.update_parameters(self.run.model)  # nobody is called after the last epoch
         model = batch_norm.renew(self.averaged.module, x_NCHW)

@@ -16,7 +16,7 @@ from bigstep.records.numbers import Numbers, finite
 from bigstep.records.sealed import write_json
 from bigstep.records.trained import Moment
 from train.measure import loss_share
-from train.measure.readout import ReadOut, Sample, answers
+from train.measure.readout import Sample, answers
 from train.step import Observer, Run
 
 FILE = "moments.json"
@@ -48,7 +48,14 @@ class Moments(Observer):
 def look(model: nn.Module, sample: Sample) -> Numbers:
     """Measure a network; None stands where a number is not finite or there is nothing to average."""
     with np.errstate(invalid="ignore", over="ignore"):  # the logits of a run about to diverge overflow
-        return finite(_losses(answers(model, sample)))
+        found = answers(model, sample)
+        return finite(
+            {
+                "conflicting_loss_share": found.conflicting_loss_share(),
+                "conflicting_error_confidence": found.conflicting_error_confidence(),
+                "logit_norm": loss_share.logit_norm(found.logits_array),
+            }
+        )
 
 
 def read(folder: Path) -> list[Moment]:
@@ -57,13 +64,3 @@ def read(folder: Path) -> list[Moment]:
         return [Moment.model_validate(m) for m in json.loads((folder / FILE).read_bytes())]
     except FileNotFoundError:
         return []
-
-
-def _losses(found: ReadOut) -> Numbers:
-    logits_NK, split = found.logits_array, found.sample.split
-    numbers: Numbers = {"conflicting_loss_share": None, "conflicting_error_confidence": None}
-    if split.aligned is not None:
-        losses_N = loss_share.sample_losses(logits_NK, split.labels)
-        numbers["conflicting_loss_share"] = loss_share.conflicting_loss_share(losses_N, ~split.aligned)
-        numbers["conflicting_error_confidence"] = loss_share.error_confidence(logits_NK, split.labels, ~split.aligned)
-    return {**numbers, "logit_norm": loss_share.logit_norm(logits_NK)}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from numpy.typing import NDArray
+from torch import nn
 
 from bigstep.records.numbers import Numbers, finite
 from bigstep.records.sealed import write_json
@@ -16,7 +16,7 @@ from train import observe, step
 from train.measure import prunability
 from train.measure.label_free import loss_gini
 from train.measure.loss_share import sample_losses
-from train.measure.readout import Sample, answers, features
+from train.measure.readout import ReadOut, Sample, answers, features
 from train.measure.separation import separation
 from train.measure.sparsity import activation_sparsity
 from train.networks.build import save_weights
@@ -26,6 +26,7 @@ from train.setup import Job, Setup
 
 EARLY_EPOCH = 1  # per-sample outputs are kept after this many epochs, and again at the end
 OUTPUT_BYTES = 64 * 2**20  # of the logits that a trial keeps of one split: those of all ImageNet would take 5 GB
+Curve = list[tuple[float, float]]  # pruned fraction and accuracy
 STUCK_EPOCHS = 6  # the losses of fewer epochs do not say whether a run is stuck
 
 
@@ -47,14 +48,17 @@ def measure(setup: Setup, job: Job, run: step.Run, work: Path) -> Trial:
         ended = setup.finish.kind == "none" and stuck([loss for _, loss in run.curve])
         return trial.model_copy(update={"status": "stuck" if ended else "stopped"})
     save_weights(run.model, work / "weights.safetensors")
-    y_biased = setup.tensors("validation_biased")[1]
-    logits_NK = save_outputs(setup, run.model, work, "final")
-    numbers: Numbers = {
-        "biased_accuracy": float((logits_NK.argmax(dim=1) == y_biased).float().mean()),
-        "biased_loss": float(cross_entropy(logits_NK, y_biased)),
-    }
-    numbers |= _by_groups(setup, run.model, work) if setup.bias_labels else _label_free(setup, run.model, work)
-    return trial.model_copy(update={"numbers": numbers, "stored": True})
+    biased = save_outputs(setup, run.model, work, "final")
+    numbers: Numbers = {"biased_accuracy": biased.accuracy(), "biased_loss": biased.loss()}
+    if setup.bias_labels:
+        found, pruned = by_groups(run.model, setup.sample("validation"))
+        write_json(work / "prunability.json", {"fraction_and_unbiased_accuracy": pruned})
+    else:
+        early = work / "train.early.npy"  # absent if the run was over by then
+        early_NK = np.load(early, allow_pickle=False) if early.is_file() else None
+        found, pruned = label_free(run.model, setup.first_training_images(), early_NK)
+        write_json(work / "prunability.json", {"fraction_and_training_accuracy": pruned})
+    return trial.model_copy(update={"numbers": numbers | found, "stored": True})
 
 
 def stuck(losses: Sequence[float]) -> bool:
@@ -63,46 +67,42 @@ def stuck(losses: Sequence[float]) -> bool:
     return len(losses) >= STUCK_EPOCHS and sum(losses[-third:]) >= sum(losses[-2 * third : -third])
 
 
-def save_outputs(setup: Setup, model: nn.Module, work: Path, moment: str) -> Tensor:
+def save_outputs(setup: Setup, model: nn.Module, work: Path, moment: str) -> ReadOut:
     """Keep the logits of both biased splits, of the first images alone where all of them are too many.
 
     Returns:
-        All logits of `validation_biased`, (N, K).
+        What the network makes of all images of `validation_biased`.
     """
     most = max(1, OUTPUT_BYTES // (4 * setup.architecture.classes))
     train_NK = predict(model, first(setup.tensors("train")[0], most))
-    biased_NK = predict(model, setup.tensors("validation_biased")[0])
-    for name, logits_NK in (("train", train_NK), ("validation_biased", biased_NK)):
+    biased = answers(model, setup.sample("validation_biased"))
+    for name, logits_NK in (("train", train_NK), ("validation_biased", biased.logits)):
         np.save(work / f"{name}.{moment}.npy", logits_NK[:most].cpu().numpy(), allow_pickle=False)
-    return biased_NK
+    return biased
 
 
-def _by_groups(setup: Setup, model: nn.Module, work: Path) -> Numbers:
-    """Measure accuracy by group, and how much can be pruned, on `validation`."""
-    sample = setup.sample("validation")
+def by_groups(model: nn.Module, sample: Sample) -> tuple[Numbers, Curve]:
+    """Measure accuracy by group, and how much can be pruned; returns the curve of unbiased accuracy too."""
     found = answers(model, sample).accuracies()
     pruned = prunability.curve(model, lambda m: answers(m, sample).accuracies().unbiased, found.unbiased)
-    write_json(work / "prunability.json", {"fraction_and_unbiased_accuracy": pruned})
-    return finite({**vars(found), "prunability": prunability.area(pruned)})
+    return finite({**vars(found), "prunability": prunability.area(pruned)}), pruned
 
 
-def _label_free(setup: Setup, model: nn.Module, work: Path) -> Numbers:
-    """Measure what needs no bias label on the first training images, which lie in random order."""
-    sample = setup.first_training_images()
+def label_free(model: nn.Module, sample: Sample, early_NK: NDArray[np.float32] | None) -> tuple[Numbers, Curve]:
+    """Measure what needs no bias label; returns the curve of accuracy on the sample too.
+
+    Args:
+        sample: training images.
+        early_NK: the logits of the same images, or of more that follow, early in the run; None if it was over by then.
+    """
     found = features(model, sample)
-    early = work / "train.early.npy"  # absent if the run was over by then
-    early_NK = np.load(early, allow_pickle=False)[: len(sample.y)] if early.is_file() else found.logits_array
-    pruned = prunability.curve(model, lambda m: _accuracy(m, sample), _accuracy(model, sample))
-    write_json(work / "prunability.json", {"fraction_and_training_accuracy": pruned})
+    pruned = prunability.curve(model, lambda m: answers(m, sample).accuracy(), found.accuracy())
+    first_NK = found.logits_array if early_NK is None else early_NK[: len(sample.y)]
     return finite(
         {
             "prunability": prunability.area(pruned),
             "train_sparsity": activation_sparsity(found.features),
             "train_separation": separation(found.features, sample.y),
-            "train_loss_gini": loss_gini(sample_losses(early_NK, sample.split.labels)),
+            "train_loss_gini": loss_gini(sample_losses(first_NK, sample.split.labels)),
         }
-    )
-
-
-def _accuracy(model: nn.Module, sample: Sample) -> float:
-    return float((answers(model, sample).logits.argmax(dim=1) == sample.y).float().mean())
+    ), pruned

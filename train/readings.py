@@ -6,13 +6,14 @@ Shapes: N images, K classes, D units.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from bigstep.errors import TrainError
 from bigstep.records.architecture import Architecture
 from bigstep.records.images import Images
 from bigstep.records.numbers import Numbers, finite
+from train import step
 from train.measure.norms import parameter_norms
 from train.measure.readout import ReadOut, Sample, answers, features, fixed
 from train.measure.sharpness import Lanczos, sharpness
@@ -33,9 +34,7 @@ class Reader:
         self.train = fixed(images, "train", architecture, device)
         self._biased = fixed(images, "validation_biased", architecture, device)
         self._validation = fixed(images, "validation", architecture, device) if bias_labels else None
-        counts = np.bincount(images.split("train").labels, minlength=architecture.classes)
-        shares = counts[counts > 0] / counts.sum()
-        self.chance_loss = float(-(shares * np.log(shares)).sum())
+        self.chance_loss = step.chance_loss(torch.from_numpy(np.array(images.split("train").labels)))
 
     def read(self, model: nn.Module) -> Numbers:
         """Return everything cheap that a `Moment` holds: four forward passes and one backward pass."""
@@ -44,18 +43,18 @@ class Reader:
         found, norms = _with_features(model, self.train), parameter_norms(model)
         numbers: Numbers = {
             "train_loss": loss,
-            "biased_loss": _loss(answers(model, self._biased)),
+            "biased_loss": answers(model, self._biased).loss(),
             "validation_loss": None,
             "bias_following": None,
             "gradient": float(gradient_P.double().norm()),
-            "l1": norms.l1,
-            "l2": norms.l2,
+            "l1": norms["l1"],
+            "l2": norms["l2"],
             "spread": float(found.logits.std(dim=0).max()),
             "dead": None if found.hidden is None else dead_units(found.hidden) / found.hidden.shape[1],
         }
         if self._validation is not None:
             judged = answers(model, self._validation)
-            numbers |= {"validation_loss": _loss(judged), "bias_following": judged.bias_following()}
+            numbers |= {"validation_loss": judged.loss(), "bias_following": judged.bias_following()}
         return finite(numbers)
 
     def sharpness(self, model: nn.Module) -> Numbers:
@@ -72,7 +71,3 @@ def _with_features(model: nn.Module, sample: Sample) -> ReadOut:
         return features(model, sample)
     except TrainError:  # somebody's own network need not end in a linear layer
         return answers(model, sample)
-
-
-def _loss(found: ReadOut) -> float:
-    return float(cross_entropy(found.logits, found.sample.y))

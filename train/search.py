@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from bigstep.records.trained import Recipe, Trial
+from bigstep.records.trained import FAILED, UNFINISHED, Recipe, Trial
 from train.setup import Job
 
 BUDGET = 4.0  # trainings' worth of steps
@@ -35,7 +35,6 @@ CONFIRM = 2  # times as many further seeds as the repetition has, for the best r
 PATIENCE = 2.0  # a further seed of a rate gets this many times the steps of its slowest seed so far
 OVERSHOT = 1 / 2  # part of what a smaller rate has gained in as many steps, below which a short trial has failed
 LOST = 0.1  # part of the loss of guessing by which a short trial may end above it
-FAILED = ("diverged", "collapsed")
 
 Rounds = Generator[Sequence[Job], Sequence[Trial], None]
 Score = Callable[[Sequence[Trial]], float]
@@ -43,7 +42,7 @@ Score = Callable[[Sequence[Trial]], float]
 
 @dataclass(frozen=True)
 class Axis:
-    """Say what is searched: the recipe without its rate, the rates, seeds, and steps of one training and one epoch.
+    """What is searched: the recipe without its rate, the rates, seeds, and steps of one training and one epoch.
 
     `chance_loss` is the loss of guessing, in nats.
     """
@@ -73,7 +72,7 @@ class Axis:
 
 @dataclass
 class Search:
-    """Decide which trials to run next; `score` says how good the fitted trials of one recipe are, higher is better.
+    """A search for a rate: which trials run next; `score` says how good those of a recipe that fitted are.
 
     `trials` holds the latest result of each seed of each recipe, `says` what was found, a sentence each.
     """
@@ -219,7 +218,7 @@ class Search:
         """
         smaller = [self._gain(other) for other in self.trials if other.rate < recipe.rate]
         least = OVERSHOT * max(smaller, default=0.0) or -LOST * self.axis.chance_loss
-        return self._first(recipe).status in ("stopped", "stuck") and self._gain(recipe) < least
+        return self._first(recipe).status in UNFINISHED and self._gain(recipe) < least
 
     def _gain(self, recipe: Recipe) -> float:
         """Return how far the loss of a short trial has fallen below that of guessing, in nats; 0.0 if it diverged."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigstep.records.architecture import Architecture
 from bigstep.records.images import Images, SplitName
@@ -13,6 +14,8 @@ from bigstep.records.trained import Recipe
 from train.augment import Augmentation
 from train.finish import Finish
 from train.measure.readout import Sample, head, whole
+from train.networks import pretrained
+from train.networks.build import build, place
 from train.networks.feed import Inputs
 
 TRAINING_IMAGES = 2000  # on which a run is measured that is not to be judged on others
@@ -27,6 +30,11 @@ class Job:
     seed: int
     max_steps: int
     final: bool = True
+
+
+def jobs_of(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> list[Job]:
+    """Return a job for every seed of every recipe, each a whole training."""
+    return [Job(f"{recipe.name}-s{seed}", recipe, seed, max_steps) for recipe in recipes for seed in seeds]
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,17 @@ class Setup:
     def __getstate__(self) -> dict[str, object]:
         """Leave the images behind: a worker process maps them itself."""
         return {**vars(self), "held": {}}
+
+    def folder(self, trial: str) -> Path:
+        """Return the folder of a finished trial."""
+        return self.out / "trials" / trial
+
+    def network(self, seed: int) -> nn.Module:
+        """Return the network at which a run of a seed starts, on the device."""
+        model = build(self.architecture, seed)
+        if self.pretrained is not None:
+            pretrained.start_from(model, self.pretrained)
+        return place(model, self.device)
 
     def sample(self, name: SplitName) -> Sample:
         """Return a whole split, normalised, on the device; it is held for the next trial."""

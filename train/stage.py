@@ -16,14 +16,14 @@ from pydantic import TypeAdapter
 from bigstep.config import TrainConfig
 from bigstep.records.images import Images
 from bigstep.records.sealed import WORK, write_json
-from bigstep.records.trained import Baseline, Recipe, Trained, TrainedInfo, Trial
+from bigstep.records.trained import FAILED, Baseline, Trained, TrainedInfo, Trial
 from train import choose, event_files, step
 from train.finish import Finish
 from train.networks.build import build, load_weights, normalise
 from train.networks.predict import one_thread, predict
 from train.prepare import make_setup, recipe_of
 from train.search import Axis, Search
-from train.setup import Job, Setup
+from train.setup import Job, Setup, jobs_of
 from train.trial import CHECKPOINT
 from train.workers import run_all
 
@@ -87,7 +87,7 @@ def score_of(config: TrainConfig, setup: Setup) -> choose.Score:
         return choose.by_groups(config.robust_weight)
 
     def logits(trial: str) -> NDArray[np.float32]:
-        path = setup.out / "trials" / trial / "validation_biased.final.npy"
+        path = setup.folder(trial) / "validation_biased.final.npy"
         found: NDArray[np.float32] = np.load(path, allow_pickle=False)
         return found
 
@@ -138,10 +138,10 @@ def _baselines(config: TrainConfig, setup: Setup, trials: dict[str, Trial]) -> l
     What does not fit gets the larger budget of baselines.
     """
     grid = _grid(config)
-    failed = {t.name for t in trials.values() if t.status in ("diverged", "collapsed")}
+    failed = {t.name for t in trials.values() if t.status in FAILED}
     trials |= run_all(setup, [j for j in grid if j.name not in failed], rivals_log)
     seeds = range(config.num_seeds)
-    named = {name: _jobs([r], seeds, config.baseline_max_steps) for name, r in choose.CONVENTIONAL.items()}
+    named = {name: jobs_of([r], seeds, config.baseline_max_steps) for name, r in choose.CONVENTIONAL.items()}
     rivals = [job for jobs in named.values() for job in jobs if job.name not in trials]
     known = {job.name: job for job in [*grid, *(j for jobs in named.values() for j in jobs)] if job.name in trials}
     unfitted = [job for name, job in known.items() if trials[name].status == "unfitted"]
@@ -158,11 +158,7 @@ def _baselines(config: TrainConfig, setup: Setup, trials: dict[str, Trial]) -> l
 
 def _grid(config: TrainConfig) -> list[Job]:
     """Return the jobs of the whole grid with one seed."""
-    return _jobs([recipe_of(config, rate) for rate in config.rates], range(1), config.max_steps)
-
-
-def _jobs(recipes: Sequence[Recipe], seeds: Sequence[int], max_steps: int) -> list[Job]:
-    return [Job(f"{recipe.name}-s{seed}", recipe, seed, max_steps) for recipe in recipes for seed in seeds]
+    return jobs_of([recipe_of(config, rate) for rate in config.rates], range(1), config.max_steps)
 
 
 def keep(
@@ -170,24 +166,23 @@ def keep(
 ) -> list[Trial]:
     """Drop weights beyond the byte budget, never those of the chosen trial and of the baselines."""
     needed = {chosen} | {b.trial for b in baselines}
-    folder = setup.out / "trials"
     left = store_mb * 1_000_000
-    size = (folder / chosen / "weights.safetensors").stat().st_size  # all trials are of one architecture
+    size = (setup.folder(chosen) / "weights.safetensors").stat().st_size  # all trials are of one architecture
     kept = []
     for trial in sorted(trials, key=lambda t: (t.name not in needed, t.name)):
         if trial.stored:
             left -= size
             if left < 0 and trial.name not in needed:
-                (folder / trial.name / "weights.safetensors").unlink(missing_ok=True)
+                (setup.folder(trial.name) / "weights.safetensors").unlink(missing_ok=True)
                 trial = trial.model_copy(update={"stored": False})
-                write_json(folder / trial.name / "trial.json", trial.model_dump(mode="json"))
+                write_json(setup.folder(trial.name) / "trial.json", trial.model_dump(mode="json"))
         kept.append(trial)
     return sorted(kept, key=lambda t: t.name)
 
 
 def _save_probe(setup: Setup, chosen: str) -> None:
     """Keep a few images with the logits of the chosen network: who rebuilds it can see that it is the same."""
-    model = load_weights(setup.architecture, setup.out / "trials" / chosen / "weights.safetensors")
+    model = load_weights(setup.architecture, setup.folder(chosen) / "weights.safetensors")
     probe = np.array(setup.images.split("validation_biased").images[:PROBES])
     with one_thread():
         logits_NK = predict(model, normalise(probe, setup.architecture))

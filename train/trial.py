@@ -18,11 +18,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from bigstep.records.sealed import WORK, flush, write_json
-from bigstep.records.trained import Trial
+from bigstep.records.trained import UNFINISHED, Trial
 from train import observe, outcome, step
 from train.moments import Moments
-from train.networks import pretrained
-from train.networks.build import build, place
 from train.networks.feed import Inputs
 from train.networks.predict import mean_loss
 from train.readings import Reader
@@ -31,7 +29,6 @@ from train.setup import Job, Setup
 log = logging.getLogger("bigstep.train")
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 5.0
-UNFINISHED = ("stopped", "stuck")  # short trials, which may go on
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def go_on(making: Making) -> Fitting | Trial:
 
 def make_trial(setup: Setup, job: Job) -> Making:
     """Do what `run_trial` does, but ask for the training, so that it can be done for many trials at once."""
-    folder, work = setup.out / "trials" / job.name, setup.out / WORK / job.name
+    folder, work = setup.folder(job.name), setup.out / WORK / job.name
     if folder.is_dir():
         try:
             trial = Trial.model_validate_json((folder / "trial.json").read_bytes())
@@ -145,10 +142,7 @@ def _begin(setup: Setup, job: Job, work: Path) -> step.Run:
     """Return a run at its first step, or where a checkpoint left it."""
     checkpoint = work / CHECKPOINT
     while True:
-        model = build(setup.architecture, job.seed)
-        if setup.pretrained is not None:
-            pretrained.start_from(model, setup.pretrained)
-        run = step.start(place(model, setup.device), job.recipe)
+        run = step.start(setup.network(job.seed), job.recipe)
         if not checkpoint.is_file():
             return run
         try:

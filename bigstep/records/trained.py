@@ -13,8 +13,10 @@ from bigstep.records.architecture import Architecture
 from bigstep.records.numbers import Numbers
 from bigstep.records.sealed import Record, Value
 
-# `stopped` and `stuck` are short trials that the search did not finish: their loss was still falling, or no longer.
 Status = Literal["fitted", "unfitted", "diverged", "collapsed", "stopped", "stuck"]
+FAILED: tuple[Status, ...] = ("diverged", "collapsed")
+# Short trials that the search did not finish, and that may go on: their loss was still falling, or no longer.
+UNFINISHED: tuple[Status, ...] = ("stopped", "stuck")
 LOG = "log.jsonl"  # in the folder of an observed trial: one `Moment` a line
 
 

@@ -19,7 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from bigstep.records.trained import Recipe
 from train import stack, step, workers
-from train.networks.build import SMALL_PARAMETERS, _channels_last, build, load_weights, place, save_weights
+from train.networks.build import SMALL_PARAMETERS, build, channels_last, load_weights, place, save_weights
 from train.networks.predict import mean_loss
 from train.setup import Job, Setup
 from train.stack import can_vectorise, fit_together
@@ -165,7 +165,7 @@ def test_what_can_be_stacked(tensors, make_plan, layer, values, expected):
 def test_kernels_that_lie_channels_last_train_to_the_same_weights_and_file(cnn, tensors, plans, tmp_path):
     usual, last = runs(cnn, plans[:2]), runs(cnn, plans[:2])
     for run in last:
-        _channels_last(run.model)
+        channels_last(run.model)
         assert run.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
     step.fit(usual[0], *tensors, plans[0])
     step.fit(last[0], *tensors, plans[0])

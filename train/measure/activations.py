@@ -14,7 +14,7 @@ from train.networks.predict import evaluating
 
 
 def outputs(model: nn.Module, x_NCHW: Inputs, batch: int = 256) -> tuple[Tensor, Tensor]:
-    """Return logits (N, K) and what `last_hidden` returns (N, D), from one pass in evaluation mode.
+    """Return logits (N, K) and what feeds the head (N, D), from one pass in evaluation mode.
 
     Raises:
         TrainError: the network has no linear layer.

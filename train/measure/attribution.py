@@ -38,7 +38,7 @@ NON_LINEAR = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, n
 
 @dataclass(frozen=True)
 class Explainer:
-    """Attribute logits to pixels: `attribute(x_NCHW, labels_N)` has the shape of x_NCHW."""
+    """What attributes logits to pixels: `attribute(x_NCHW, labels_N)` has the shape of x_NCHW."""
 
     method: Method
     attribute: Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +46,7 @@ class Explainer:
 
 @dataclass(frozen=True)
 class CoreShare:
-    """Hold the shares of the attribution on core and on spurious pixels, as fractions; the rest is on neither."""
+    """The shares of the attribution on core and on spurious pixels, as fractions; the rest is on neither."""
 
     core: float
     spurious: float
@@ -54,7 +54,7 @@ class CoreShare:
 
 
 class _InTurn(nn.Module):
-    """Call copies of one module in turn, so that each is called once per pass."""
+    """Copies of one module that are called in turn, each once per pass."""
 
     def __init__(self, module: nn.Module, calls: int) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ def band_images(images_NHWC: NDArray[np.uint8], bands: Sequence[float] = BANDS) 
     """
     spectrum_NHWC = np.fft.fft2(images_NHWC / np.float32(255), axes=(1, 2))
     height_px, width_px = images_NHWC.shape[1:3]
-    masks_BHW = _masks(height_px, width_px, bands)
+    masks_BHW = band_masks(height_px, width_px, bands)
     parts = [np.fft.ifft2(spectrum_NHWC * mask_HW[..., None], axes=(1, 2)).real for mask_HW in masks_BHW]
     return np.stack(parts).astype(np.float32)
 
@@ -74,7 +74,7 @@ def band_accuracies(
     return tuple(float(share) for share in correct_B / len(images_NHWC))
 
 
-def _masks(height_px: int, width_px: int, bands: Sequence[float]) -> NDArray[np.bool_]:
+def band_masks(height_px: int, width_px: int, bands: Sequence[float]) -> NDArray[np.bool_]:
     """Return which frequencies belong to each band, shape (B, H, W)."""
     waves_H, waves_W = (np.abs(np.round(np.fft.fftfreq(n) * n)) for n in (height_px, width_px))
     # Whole numbers, so that a frequency on an edge is not moved by rounding.

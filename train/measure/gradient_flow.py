@@ -25,7 +25,7 @@ ROUNDING = 1e-5  # relative rise of the loss that is no integration error; exact
 
 @dataclass(frozen=True)
 class Flow:
-    """Say how far to follow the flow and how closely.
+    """How far to follow the flow and how closely.
 
     A step of time is min(alpha / sharpness, max_step), halved while the loss rises; the classical method is stable up
     to alpha = 2.78. Sharpness is measured anew every `measure_every` steps; `max_steps` counts rejected steps too.
@@ -41,7 +41,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class FlowPoint:
-    """Hold one measurement: time, mean loss, largest magnitude of a Hessian eigenvalue, l1 norm of all parameters."""
+    """One measurement: time, mean loss, largest magnitude of a Hessian eigenvalue, l1 norm of all parameters."""
 
     time: float
     loss: float
@@ -51,7 +51,7 @@ class FlowPoint:
 
 @dataclass(frozen=True)
 class CriticalRate:
-    """Hold eta_c = 2 / max sharpness along the flow, and the path that was measured.
+    """eta_c = 2 / max sharpness along the flow, and the path that was measured.
 
     If the stop loss was not reached, the flow beyond may be sharper: then `rate` is an upper bound.
     """
@@ -61,10 +61,6 @@ class CriticalRate:
     reached: bool
     steps: int
     path: list[FlowPoint]
-
-    def __str__(self) -> str:
-        """Return the rate, or the bound."""
-        return f"eta_c {'=' if self.reached else 'at most'} {self.rate:.4g}"
 
 
 def critical_rate(
@@ -101,7 +97,7 @@ def critical_rate(
 
 
 class _Walk:
-    """Hold the present point of the flow, with the gradient there and the sharpness last measured."""
+    """The present point of the flow, with the gradient there and the sharpness last measured."""
 
     def __init__(self, surface: Surface, flow: Flow) -> None:
         self.surface, self.flow = surface, flow

@@ -47,15 +47,11 @@ def loss_concentration(losses_N: Floats) -> float:
 
 def hardest(losses_N: Floats, share: float = HARD_SHARE) -> NDArray[np.bool_]:
     """Mark the ceil(share * N) samples with the largest losses; of equal losses the earlier samples."""
-    return _smallest(-losses_N, share)
+    marked_N = np.zeros(len(losses_N), dtype=np.bool_)
+    marked_N[np.argsort(-losses_N, kind="stable")[: math.ceil(round(share * len(losses_N), 6))]] = True
+    return marked_N
 
 
 def agreement(first_NK: NDArray[Any], second_NK: NDArray[Any]) -> float:
     """Return the share of samples to which two networks give the same class: a fraction."""
     return float(np.mean(first_NK.argmax(axis=1) == second_NK.argmax(axis=1)))
-
-
-def _smallest(values_N: Floats, share: float) -> NDArray[np.bool_]:
-    marked_N = np.zeros(len(values_N), dtype=np.bool_)
-    marked_N[np.argsort(values_N, kind="stable")[: math.ceil(round(share * len(values_N), 6))]] = True
-    return marked_N

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from bigstep.groups import accuracies
 from bigstep.records.architecture import Architecture
 from bigstep.records.images import Images
 from bigstep.records.numbers import Numbers, finite
 from train.measure import attribution, label_free, loss_share, prunability, sparsity
 from train.measure.bands import band_accuracies
 from train.measure.norms import layer_norms, parameter_norms
+from train.measure.prunability import FRACTIONS
 from train.measure.readout import ReadOut, features, fixed, fixed_rows
 from train.measure.separation import separation
 from train.networks.feed import inputs
@@ -81,16 +81,14 @@ def _weights(model: nn.Module) -> Numbers:
     """Measure the weights; `compressibility_keep_5` keeps the largest 5 % of them."""
     kept = {f"compressibility_keep_{k}": sparsity.network_compressibility(model, k / 100) for k in (5, 10, 20)}
     layers = {f"layer_l2.{name}": norm for name, norm in layer_norms(model).items()}
-    return {**vars(parameter_norms(model)), **kept, **layers}
+    return {**parameter_norms(model), **kept, **layers}
 
 
 def _pruned(model: nn.Module, validation: ReadOut, biased: ReadOut) -> Numbers:
     """Measure what can be removed by magnitude; `removable_within_1` with at most 0.01 of accuracy lost."""
-    split = validation.sample.split
-    points, biased_points = [], []
-    for fraction, pruned in prunability.pruned_copies(model):  # not `curve`: each copy serves both splits
-        correct_N = features(pruned, validation.sample).correct
-        points.append((fraction, accuracies(correct_N, split.labels, split.bias, split.aligned).unbiased))
+    points, biased_points = [(0.0, validation.accuracies().unbiased)], [(0.0, float(biased.correct.mean()))]
+    for fraction, pruned in prunability.pruned_copies(model, FRACTIONS[1:]):  # not `curve`: each serves both splits
+        points.append((fraction, features(pruned, validation.sample).accuracies().unbiased))
         biased_points.append((fraction, float(features(pruned, biased.sample).correct.mean())))
     return {
         "removable_within_1": prunability.largest_fraction(points, 0.01),
@@ -100,28 +98,23 @@ def _pruned(model: nn.Module, validation: ReadOut, biased: ReadOut) -> Numbers:
 
 
 def _errors(found: ReadOut) -> Numbers:
-    logits_NK, split = found.logits_array, found.sample.split
-    conflicting = None
-    if split.aligned is not None:
-        conflicting = loss_share.error_confidence(logits_NK, split.labels, ~split.aligned)
     return {
-        "logit_norm": loss_share.logit_norm(logits_NK),
-        "error_confidence": loss_share.error_confidence(logits_NK, split.labels),
-        "conflicting_error_confidence": conflicting,
+        "logit_norm": loss_share.logit_norm(found.logits_array),
+        "error_confidence": loss_share.error_confidence(found.logits_array, found.sample.split.labels),
+        "conflicting_error_confidence": found.conflicting_error_confidence(),
         "bias_following": found.bias_following(),
     }
 
 
 def _losses(biased: ReadOut) -> Numbers:
     """Say whose loss it is; `conflicting_share` is what the share of the loss would be if all losses were equal."""
-    split = biased.sample.split
-    if split.aligned is None:
+    conflicting_N = biased.conflicting
+    if conflicting_N is None:
         return dict.fromkeys(("conflicting_share", "conflicting_loss_share", "conflicting_loss_ratio"))
-    losses_N = loss_share.sample_losses(biased.logits_array, split.labels)
     return {
-        "conflicting_share": float((~split.aligned).mean()),
-        "conflicting_loss_share": loss_share.conflicting_loss_share(losses_N, ~split.aligned),
-        "conflicting_loss_ratio": loss_share.conflicting_loss_ratio(losses_N, ~split.aligned),
+        "conflicting_share": float(conflicting_N.mean()),
+        "conflicting_loss_share": biased.conflicting_loss_share(),
+        "conflicting_loss_ratio": loss_share.conflicting_loss_ratio(biased.losses, conflicting_N),
     }
 
 
@@ -141,12 +134,10 @@ def _attributions(model: nn.Module, images: Images, architecture: Architecture, 
 
 
 def _label_free(biased: ReadOut) -> Numbers:
-    labels_N = biased.sample.split.labels
-    losses_N = loss_share.sample_losses(biased.logits_array, labels_N)
-    hard_N = label_free.hardest(losses_N)
+    labels_N, hard_N = biased.sample.split.labels, label_free.hardest(biased.losses)
     return {
-        "biased_loss_gini": label_free.loss_gini(losses_N),
-        "biased_loss_concentration": label_free.loss_concentration(losses_N),
+        "biased_loss_gini": label_free.loss_gini(biased.losses),
+        "biased_loss_concentration": label_free.loss_concentration(biased.losses),
         "biased_hard_error_confidence": loss_share.error_confidence(biased.logits_array, labels_N, hard_N),
         "biased_separation": separation(biased.features, biased.sample.y),
         "biased_activation_sparsity": sparsity.activation_sparsity(biased.features),

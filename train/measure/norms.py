@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 
-@dataclass(frozen=True)
-class Norms:
-    """The l1 and l2 norms of all trainable parameters, and of those with more than one dimension (`weights_`)."""
+def parameter_norms(model: nn.Module) -> dict[str, float]:
+    """Return the norms of a network's trainable parameters, taken as one vector, summed in float64.
 
-    l1: float
-    l2: float
-    weights_l1: float
-    weights_l2: float
-
-
-def parameter_norms(model: nn.Module) -> Norms:
-    """Return the norms of a network's trainable parameters, each taken as one vector, summed in float64.
+    `l1` and `l2` are those of all of them, `weights_l1` and `weights_l2` of those with more than one dimension.
 
     Source: Matveev et al. 2025, arXiv:2505.21423 (the l1 norm of the parameters grows with the learning rate).
     """
     trainable = [p.detach() for p in model.parameters() if p.requires_grad]
     weights = [p for p in trainable if p.ndim > 1]
-    return Norms(_l1(trainable), _l2(trainable), _l1(weights), _l2(weights))
+    return {"l1": _l1(trainable), "l2": _l2(trainable), "weights_l1": _l1(weights), "weights_l2": _l2(weights)}
 
 
 def layer_norms(model: nn.Module) -> dict[str, float]:

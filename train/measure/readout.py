@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from bigstep.groups import Accuracies, accuracies
 from bigstep.records.architecture import Architecture
@@ -67,6 +68,35 @@ class ReadOut:
         """Say which images the network gets right."""
         correct_N: NDArray[np.bool_] = np.equal(self.logits.argmax(dim=1).cpu().numpy(), self.sample.split.labels)
         return correct_N
+
+    @cached_property
+    def losses(self) -> loss_share.Floats:
+        """Return the cross entropy of each image in nats."""
+        return loss_share.sample_losses(self.logits_array, self.sample.split.labels)
+
+    @property
+    def conflicting(self) -> NDArray[np.bool_] | None:
+        """Say which images contradict the bias; None where no attribute is known."""
+        aligned_N = self.sample.split.aligned
+        return None if aligned_N is None else ~aligned_N
+
+    def loss(self) -> float:
+        """Return the mean cross entropy in nats."""
+        return float(cross_entropy(self.logits, self.sample.y))
+
+    def accuracy(self) -> float:
+        """Return the share of images that the network gets right."""
+        return float((self.logits.argmax(dim=1) == self.sample.y).float().mean())
+
+    def conflicting_loss_share(self) -> float | None:
+        """Return the share of the loss that conflicting images have; None where no attribute is known."""
+        return None if self.conflicting is None else loss_share.conflicting_loss_share(self.losses, self.conflicting)
+
+    def conflicting_error_confidence(self) -> float | None:
+        """Return how surely the network errs on conflicting images; None where no attribute is known."""
+        if self.conflicting is None:
+            return None
+        return loss_share.error_confidence(self.logits_array, self.sample.split.labels, self.conflicting)
 
     def bias_following(self) -> float | None:
         """Return the share of errors on conflicting images that follow the bias; None where no attribute is known."""

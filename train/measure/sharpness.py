@@ -28,7 +28,7 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Lanczos:
-    """Say which eigenvalues to find and how well.
+    """Which eigenvalues to find and how well.
 
     `ends` is the end that must converge: the eigenvalue largest in magnitude, the largest signed one, or both ends of
     the spectrum. It has converged when ||H v - lambda v|| <= tolerance * max |lambda|. The solver keeps one vector of P
@@ -43,7 +43,7 @@ class Lanczos:
 
 @dataclass(frozen=True)
 class Sharpness:
-    """Hold the ends of a Hessian's spectrum.
+    """The ends of a Hessian's spectrum.
 
     `lambda_max` and `lambda_min` are signed, `abs_max` is the larger magnitude. An end that was not asked for is a
     bound from inside the spectrum. `residual` is ||H v - lambda v|| / |lambda|, measured with a product of its own, of

@@ -30,7 +30,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Surface:
-    """Hold a network and the images on which its loss is measured; only trainable parameters are coordinates.
+    """A network and the images on which its loss is measured; only trainable parameters are coordinates.
 
     `x` is (N, C, H, W) and taken by slices, `y` lies on the network's device; `loss(outputs, targets)` is the mean over
     a batch.

@@ -48,7 +48,7 @@ def describe(architecture: Architecture) -> Architecture:
 
     Raises:
         ConfigError: the file of a user's network cannot be read.
-        TrainError: it fails, or is no network that can be trained and stored.
+        TrainError: it fails, or is not a network that can be trained and stored.
     """
     model = build(architecture)
     if architecture.family == "own":
@@ -61,7 +61,7 @@ def place(model: nn.Module, device: str) -> nn.Module:
 
     Images may lie as they do: a convolution takes the layout of its kernel for what it returns.
     """
-    return _channels_last(model).to(device) if device == "cuda" else model.to(device)
+    return channels_last(model).to(device) if device == "cuda" else model.to(device)
 
 
 def is_small(model: nn.Module) -> bool:
@@ -105,7 +105,8 @@ def load_weights(architecture: Architecture, path: Path) -> nn.Module:
     return model.eval()
 
 
-def _channels_last(model: nn.Module) -> nn.Module:
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lay the kernels of a network channels last, in place."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

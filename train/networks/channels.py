@@ -26,7 +26,7 @@ RESIZABLE = (nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)  # and convolutions, see
 
 
 class Channels:
-    """Find and remove groups of channels in one network, which is changed in place and left in evaluation mode."""
+    """The groups of channels that can leave one network, which is changed in place and left in evaluation mode."""
 
     def __init__(self, model: nn.Module, architecture: Architecture) -> None:
         self.layers = dict(model.named_modules())

@@ -26,7 +26,7 @@ GPU_SHARE = 0.5  # of the free memory of a GPU that uint8 pixels may take
 
 
 class Inputs(Protocol):
-    """Be something that hands out normalised float32 images (n, C, H, W) by index tensor or slice, like a tensor."""
+    """What hands out normalised float32 images (n, C, H, W) by index tensor or slice, like a tensor."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -36,7 +36,7 @@ class Inputs(Protocol):
 
 
 class Pixels:
-    """Hold uint8 images and normalise what is asked for; see `Inputs`.
+    """Images as uint8, of which what is asked for is normalised; see `Inputs`.
 
     They stay where they are, possibly a memory map larger than memory, or lie on the GPU if they fit there.
     """

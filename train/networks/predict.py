@@ -17,12 +17,8 @@ from train.networks.feed import Inputs
 
 def predict(model: nn.Module, x_NCHW: Inputs, batch: int = 1024) -> Tensor:
     """Return the logits (N, K) of normalised images in evaluation mode."""
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        logits = torch.cat([model(x_NCHW[i : i + batch]) for i in range(0, len(x_NCHW), batch)])
-    model.train(training)
-    return logits
+    with evaluating(model), torch.inference_mode():
+        return torch.cat([model(x_NCHW[i : i + batch]) for i in range(0, len(x_NCHW), batch)])
 
 
 def mean_loss(model: nn.Module, x_NCHW: Inputs, y_N: Tensor) -> float:

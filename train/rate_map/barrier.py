@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,41 +15,22 @@ from torch import Tensor, nn
 from bigstep.errors import TrainError
 from train import batch_norm, step
 from train.networks.feed import Inputs
-from train.networks.predict import evaluating, predict
+from train.networks.predict import predict
+
+POINTS = 11  # on the line, the ends included
 
 
-@dataclass(frozen=True)
-class Barrier:
-    """Hold the height of a barrier, where on the line it is, and (place, error) along it; all are fractions.
-
-    `height` is at least 0: both ends lie on the chord.
-    """
-
-    height: float
-    place: float
-    errors: list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Name the images on which errors are counted, and those that set the statistics of BatchNorm (train images)."""
-
-    x: Inputs
-    y: Tensor
-    train: Inputs
-
-
-def barrier(first: nn.Module, second: nn.Module, scale: Scale, points: int = 11) -> Barrier:
-    """Return the linear error barrier between two networks of one architecture.
+def barrier(first: nn.Module, second: nn.Module, x_NCHW: Inputs, y_N: Tensor) -> float:
+    """Return the height of the linear error barrier between two networks of one architecture, a fraction.
 
     B = max_a [ E(w_a) - (1 - a) E(w_0) - a E(w_1) ],   w_a = (1 - a) w_0 + a w_1,   a = 0 to 1 in equal steps
 
-    BatchNorm statistics are measured anew at each a, the ends included. Neither network is changed.
+    It is at least 0: both ends lie on the chord. BatchNorm statistics are measured anew at each a, the ends included.
+    Neither network is changed.
 
     Args:
         first, second: networks with equal names and shapes of parameters.
-        scale: images and labels.
-        points: number of places a, 2 or more.
+        x_NCHW, y_N: train images, on which errors are counted and statistics measured, and their labels.
 
     Raises:
         TrainError: the parameters do not correspond.
@@ -58,15 +38,21 @@ def barrier(first: nn.Module, second: nn.Module, scale: Scale, points: int = 11)
     Source: Frankle et al. 2020, arXiv:1912.05671, section 2; Sadrtdinov et al. 2024, arXiv:2410.22113 (error, straight
     line, statistics anew).
     """
+    errors = errors_between(first, second, x_NCHW, y_N)
+    start, rise = errors[0][1], errors[-1][1] - errors[0][1]
+    return max(0.0, *(e - (start + a * rise) for a, e in errors))
+
+
+def errors_between(first: nn.Module, second: nn.Module, x_NCHW: Inputs, y_N: Tensor) -> list[tuple[float, float]]:
+    """Return (a, error) at each of POINTS places between two networks; see `barrier`."""
     _check(first, second)
     between = copy.deepcopy(first)
     errors = []
-    for a in np.linspace(0.0, 1.0, points):
+    for a in np.linspace(0.0, 1.0, POINTS):
         _mix(between, first, second, float(a))
-        errors.append((float(a), _error(batch_norm.renew(between, scale.train), scale)))
-    start, rise = errors[0][1], errors[-1][1] - errors[0][1]
-    height, place = max((e - (start + a * rise), -a) for a, e in errors)
-    return Barrier(max(0.0, height), -place, errors)
+        wrong_N = _classes(batch_norm.renew(between, x_NCHW), x_NCHW) != y_N
+        errors.append((float(a), float(wrong_N.double().mean())))
+    return errors
 
 
 def angle(first: nn.Module, second: nn.Module) -> float:
@@ -106,14 +92,8 @@ def _mix(target: nn.Module, first: nn.Module, second: nn.Module, a: float) -> No
             p.copy_(torch.lerp(p_0, p_1.to(p_0.device), a))
 
 
-def _error(model: nn.Module, scale: Scale) -> float:
-    return float((_classes(model, scale.x) != scale.y).double().mean())
-
-
 def _classes(model: nn.Module, x_NCHW: Inputs) -> Tensor:
-    with evaluating(model):
-        classes_N: Tensor = predict(model, x_NCHW).argmax(dim=1)
-    return classes_N
+    return predict(model, x_NCHW).argmax(dim=1)
 
 
 def _direction(model: nn.Module) -> Tensor:

@@ -5,7 +5,6 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from bigstep.errors import BigstepError
 from bigstep.records.images import Images
 from bigstep.records.numbers import Numbers, finite
-from bigstep.records.sealed import write_json
+from bigstep.records.sealed import Value
 from bigstep.records.trained import Recipe
 from train.measure import prunability, sharpness
 from train.measure.measurements import measure
@@ -29,24 +28,21 @@ from train.networks.predict import mean_loss
 from train.setup import Setup
 
 log = logging.getLogger("bigstep.lr-map")
-FILE = "numbers.json"
 CURVATURE_IMAGES = 5000  # training images on which the Hessian is measured, as in Cohen et al. 2021
 SMALLEST_CELL = 10  # images of a label x bias cell; the accuracy of fewer is noise
 
 
 @dataclass(frozen=True)
 class Network:
-    """Weights to measure, the recipe whose steps they took, and what is known; results go to the folder."""
+    """Weights to measure, the recipe whose steps they took, and what is known."""
 
     name: str
     recipe: Recipe
     weights: Path
-    folder: Path
     known: Numbers = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(Value):
     """The numbers of one network, and why a part of them is missing."""
 
     name: str
@@ -55,17 +51,26 @@ class Measured:
 
 
 def measure_network(setup: Setup, network: Network) -> Measured:
-    """Measure one network, or take what an earlier run measured of it from the disk."""
-    file = network.folder / FILE
-    if file.is_file():
-        held = json.loads(file.read_bytes())
-        return Measured(network.name, held["numbers"], held["missing"])
+    """Measure one network; accuracies come from the split for reports."""
     model = place(load_weights(setup.architecture, network.weights), setup.device)
-    numbers, missing = _numbers(setup, model, network)
-    network.folder.mkdir(parents=True, exist_ok=True)
-    write_json(file.with_suffix(".tmp"), {"numbers": numbers, "missing": missing})
-    file.with_suffix(".tmp").replace(file)
-    return Measured(network.name, numbers, missing)
+    parts: Mapping[str, Callable[[], Numbers]] = {
+        "accuracies": lambda: group_accuracies(model, setup),
+        "prunability": lambda: _prunability(model, setup, network.known),
+        "activations, weights and errors": lambda: measure(model, setup.images, setup.architecture, setup.device),
+        "sharpness": lambda: _sharpness(model, setup, network.recipe),
+        "scale-free sharpness": lambda: _scale_free(model, setup),
+    }
+    numbers: Numbers = {}
+    missing: dict[str, str] = {}
+    for part, measure_part in parts.items():
+        try:
+            numbers |= measure_part()
+        except BigstepError as error:
+            missing[part] = f"{error.what}: {error.got}" if error.got else error.what
+        except (RuntimeError, ValueError, ArithmeticError) as error:  # a map is not lost to one number
+            log.warning("%s cannot be measured: %s", part, error)
+            missing[part] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return Measured(name=network.name, numbers=finite(numbers), missing=missing)
 
 
 def report_split(images: Images) -> Literal["test", "validation"]:
@@ -103,28 +108,6 @@ def _cells(found: ReadOut) -> list[float]:
     _, index_N = np.unique(np.column_stack([split.labels, split.bias]), axis=0, return_inverse=True)
     sizes, right = np.bincount(index_N.ravel()), np.bincount(index_N.ravel(), weights=found.correct)
     return [float(r / n) for r, n in zip(right, sizes, strict=True) if n >= SMALLEST_CELL]
-
-
-def _numbers(setup: Setup, model: nn.Module, network: Network) -> tuple[Numbers, dict[str, str]]:
-    parts: Mapping[str, Callable[[], Numbers]] = {
-        "accuracies": lambda: group_accuracies(model, setup),
-        "prunability": lambda: _prunability(model, setup, network.known),
-        "activations, weights and errors": lambda: measure(model, setup.images, setup.architecture, setup.device),
-        "sharpness": lambda: _sharpness(model, setup, network.recipe),
-        "scale-free sharpness": lambda: _scale_free(model, setup),
-    }
-    numbers: Numbers = {}
-    missing: dict[str, str] = {}
-    for part, measure_part in parts.items():
-        try:
-            with np.errstate(invalid="ignore", over="ignore"):
-                numbers |= measure_part()
-        except BigstepError as error:
-            missing[part] = f"{error.what}: {error.got}" if error.got else error.what
-        except (RuntimeError, ValueError, ArithmeticError) as error:  # a map is not lost to one number
-            log.warning("%s cannot be measured: %s", part, error)
-            missing[part] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return finite(numbers), missing
 
 
 def _prunability(model: nn.Module, setup: Setup, known: Numbers) -> Numbers:

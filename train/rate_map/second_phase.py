@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from torch import nn
 
 from bigstep.records.numbers import Numbers
 from bigstep.records.rate_map import SecondPhase
-from bigstep.records.sealed import write_json
 from bigstep.records.trained import Recipe
 from train import averaging, step
 from train.networks.build import load_weights, place
@@ -21,7 +18,6 @@ from train.rate_map import barrier
 from train.rate_map.numbers import curvature_images, group_accuracies, report_split
 from train.setup import Setup
 
-log = logging.getLogger("bigstep.lr-map")
 CHECKPOINTS = 5  # averaged, one epoch apart, as in the smaller runs of Sadrtdinov et al. 2024
 
 
@@ -35,28 +31,15 @@ class Start:
     weights: Path
     rates: tuple[float, float]
     max_steps: int
-    folder: Path
 
 
 def second_phase(setup: Setup, job: Start) -> SecondPhase:
-    """Fine-tune and average the weights of one trial, or take what an earlier run found from the disk.
+    """Fine-tune and average the weights of one trial.
 
     Accuracies are on the split for reports, the barrier is on the training images of the curvature.
 
     Source: Sadrtdinov et al. 2024, arXiv:2410.22113 (both second phases, the barrier between them).
     """
-    file = job.folder / f"{job.recipe.rate:g}-s{job.seed}.json"
-    if file.is_file():
-        return SecondPhase.model_validate_json(file.read_bytes())
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = _run(setup, job)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    write_json(file.with_suffix(".tmp"), found.model_dump(mode="json"))
-    file.with_suffix(".tmp").replace(file)
-    return found
-
-
-def _run(setup: Setup, job: Start) -> SecondPhase:
     model = place(load_weights(setup.architecture, job.weights), setup.device)
     x_NCHW, y_N = setup.tensors("train")
     plan = step.Plan(
@@ -69,7 +52,7 @@ def _run(setup: Setup, job: Start) -> SecondPhase:
     )
     tuned = [averaging.fine_tune(model, x_NCHW, y_N, plan, rate) for rate in job.rates]
     models = [run.model if run.status != "diverged" else None for run in tuned]
-    averaged = averaging.average(model, x_NCHW, y_N, plan, CHECKPOINTS).model
+    averaged = averaging.average(model, x_NCHW, y_N, plan, CHECKPOINTS)
     small, large, mean = (_accuracies(m, setup) for m in (*models, averaged))
     return SecondPhase(
         rate=job.recipe.rate,
@@ -98,7 +81,7 @@ def _between(models: list[nn.Module | None], setup: Setup) -> dict[str, float | 
     report = setup.tensors(report_split(setup.images))[0]
     angle = barrier.angle(first, second)
     return {
-        "barrier": barrier.barrier(first, second, barrier.Scale(x_NCHW, y_N, x_NCHW)).height,
+        "barrier": barrier.barrier(first, second, x_NCHW, y_N),
         "agreement": barrier.agreement(first, second, report),
         "angle": angle if math.isfinite(angle) else None,
     }

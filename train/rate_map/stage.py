@@ -16,7 +16,7 @@ from typing import Any
 from bigstep.config import TrainConfig
 from bigstep.records.images import Images
 from bigstep.records.rate_map import Checkpoint, MapTrial, RateMap, RateMapInfo, SecondPhase, Threshold
-from bigstep.records.trained import Trial
+from bigstep.records.trained import FAILED, Trial
 from train import moments
 from train.finish import Finish
 from train.networks.build import load_weights
@@ -25,8 +25,8 @@ from train.rate_map import regimes, thresholds
 from train.rate_map.numbers import Measured, Network, curvature_images, report_split
 from train.rate_map.second_phase import Start
 from train.rate_map.tasks import FlowStart, Results, Task, flow_steps, work_through
-from train.rate_map.thresholds import FAILED, Ending
-from train.setup import Job, Setup
+from train.rate_map.thresholds import Ending
+from train.setup import Setup, jobs_of
 from train.workers import run_all
 
 log = logging.getLogger("bigstep.lr-map")
@@ -62,9 +62,7 @@ def run(
     tasks: list[Task] = [FlowStart(s, config.momentum, steps) for s in range(min(config.num_seeds, FLOW_SEEDS))]
     tasks += _seconds(config, setup, trials, second_rates) if second_rates else []
     tasks += [
-        Network(t.name, t.recipe, _folder(setup, t) / "weights.safetensors", _folder(setup, t), t.numbers)
-        for t in trials
-        if t.stored
+        Network(t.name, t.recipe, setup.folder(t.name) / "weights.safetensors", t.numbers) for t in trials if t.stored
     ]
     found = work_through(setup, tasks)
     rows = [_map_trial(setup, t, found.measured.get(t.name)) for t in trials]
@@ -80,7 +78,9 @@ def run(
         second_rates=second_rates,
         thresholds=placed,
         band=band,
-        answer=thresholds.answer(rows, rates, config.num_seeds, seconds, _named(placed, "2A | 2B").says),
+        answer=thresholds.answer(
+            rows, rates, config.num_seeds, seconds, next(t.says for t in placed if t.name == "2A | 2B")
+        ),
         notes=[*_notes(images, second_rates), *found.failed],
     )
     _drop_networks(setup, trials)
@@ -95,10 +95,7 @@ def _from_checkpoints(
     for checkpoint in checkpoints:
         load_weights(setup.architecture, checkpoint.path)  # all of them, before the first is measured
     recipe = recipe_of(config)
-    tasks: list[Task] = [
-        Network(c.name, recipe.model_copy(update={"rate": c.rate}), c.path, out / "trials" / c.name)
-        for c in checkpoints
-    ]
+    tasks: list[Task] = [Network(c.name, recipe.model_copy(update={"rate": c.rate}), c.path) for c in checkpoints]
     found = work_through(setup, tasks)
     rows = [_given_trial(config, c, found.measured[c.name]) for c in checkpoints if c.name in found.measured]
     endings = [Ending(t.rate, t.seed, t.status) for t in rows]
@@ -144,11 +141,7 @@ def _trials(config: TrainConfig, setup: Setup) -> list[Trial]:
     done: dict[str, Trial] = {}
 
     def train(rates: Sequence[float]) -> list[Trial]:
-        jobs = [
-            Job(f"{recipe.name}-s{seed}", recipe, seed, config.max_steps)
-            for recipe in (recipe_of(config, rate) for rate in rates)
-            for seed in range(config.num_seeds)
-        ]
+        jobs = jobs_of([recipe_of(config, rate) for rate in rates], range(config.num_seeds), config.max_steps)
         done.update(run_all(setup, [j for j in jobs if j.name not in done], log))
         return [done[job.name] for job in jobs]
 
@@ -186,10 +179,9 @@ def _seconds(config: TrainConfig, setup: Setup, trials: Sequence[Trial], rates: 
             t.recipe,
             t.seed,
             1 if t.status == "fitted" else 2,
-            _folder(setup, t) / "weights.safetensors",
+            setup.folder(t.name) / "weights.safetensors",
             rates,
             config.max_steps,
-            setup.out / "second",
         )
         for t in chosen.values()
     ]
@@ -218,10 +210,6 @@ def _thresholds(
     return found, judged, band
 
 
-def _named(thresholds: Sequence[Threshold], name: str) -> Threshold:
-    return next(t for t in thresholds if t.name == name)
-
-
 def _map_trial(setup: Setup, trial: Trial, measured: Measured | None) -> MapTrial:
     numbers = dict(measured.numbers) if measured else {}
     if trial.status == "fitted":
@@ -234,7 +222,7 @@ def _map_trial(setup: Setup, trial: Trial, measured: Measured | None) -> MapTria
         steps=trial.steps,
         train_loss=trial.train_loss,
         numbers=numbers,
-        moments=moments.read(_folder(setup, trial)),
+        moments=moments.read(setup.folder(trial.name)),
         missing=measured.missing if measured else {},
     )
 
@@ -278,13 +266,9 @@ def _notes(images: Images, second_rates: tuple[float, float] | None) -> list[str
     return found
 
 
-def _folder(setup: Setup, trial: Trial) -> Path:
-    return setup.out / "trials" / trial.name
-
-
 def _drop_networks(setup: Setup, trials: Sequence[Trial]) -> None:
     """Leave curves and numbers of the trials: a map keeps no networks, those are what `bigstep train` is for."""
     for trial in trials:
-        for path in _folder(setup, trial).iterdir():
+        for path in setup.folder(trial.name).iterdir():
             if path.suffix in (".npy", ".safetensors"):
                 path.unlink()

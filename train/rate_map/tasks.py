@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.errors import BigstepError
 from bigstep.records.rate_map import FlowResult, SecondPhase
-from bigstep.records.sealed import write_json
+from bigstep.records.sealed import Value, write_json
 from train.measure import gradient_flow
 from train.measure.sharpness import Lanczos
-from train.networks import pretrained
-from train.networks.build import build, place
 from train.networks.predict import one_thread
 from train.rate_map.numbers import Measured, Network, curvature_images, measure_network
 from train.rate_map.second_phase import Start, second_phase
@@ -34,15 +36,9 @@ class FlowStart:
     max_steps: int
 
 
-@dataclass(frozen=True)
-class Failed:
-    """Which task failed and why: a map is not lost to one of them."""
-
-    title: str
-    why: str
-
-
 Task = Network | Start | FlowStart
+Found = Measured | SecondPhase | FlowResult
+V = TypeVar("V", bound=Value)
 
 
 @dataclass
@@ -62,7 +58,7 @@ def work_through(setup: Setup, tasks: Sequence[Task]) -> Results:
         log.info(
             "%s %s",
             title,
-            "failed" if isinstance(result, Failed) else "done",
+            "failed" if isinstance(result, str) else "done",
             extra={"done": done, "total": len(tasks)},
         )
         if isinstance(result, Measured):
@@ -72,26 +68,24 @@ def work_through(setup: Setup, tasks: Sequence[Task]) -> Results:
         elif isinstance(result, SecondPhase):
             found.second.append(result)
         else:
-            found.failed.append(f"The {result.title} failed: {result.why}.")
+            found.failed.append(f"The {title} failed: {result}.")
     found.flows.sort(key=lambda flow: flow.seed)
     found.second.sort(key=lambda row: row.rate)
     found.failed.sort()
     return found
 
 
-def do(setup: Setup, task: Task) -> tuple[str, Measured | SecondPhase | FlowResult | Failed]:
-    """Do one task, and return its title with what it found."""
+def do(setup: Setup, task: Task) -> tuple[str, Found | str]:
+    """Do one task, and return its title with what it found, or why it failed: a map is not lost to one of them."""
     title = _title(task)
     try:
-        with one_thread():
-            if isinstance(task, Network):
-                return title, measure_network(setup, task)
-            return title, second_phase(setup, task) if isinstance(task, Start) else _flow(setup, task)
+        with one_thread(), np.errstate(invalid="ignore", over="ignore"):  # outputs of huge weights overflow
+            return title, _find(setup, task)
     except BigstepError as error:
-        return title, Failed(title, f"{error.what}, {error.got}" if error.got else error.what)
+        return title, f"{error.what}, {error.got}" if error.got else error.what
     except (RuntimeError, ValueError, ArithmeticError) as error:
         log.warning("%s failed: %s", title, error)
-        return title, Failed(title, f"{type(error).__name__}, {str(error).partition(chr(10))[0]}")
+        return title, f"{type(error).__name__}, {str(error).partition(chr(10))[0]}"
 
 
 def flow_steps(config: TrainConfig, images: int) -> int:
@@ -100,16 +94,30 @@ def flow_steps(config: TrainConfig, images: int) -> int:
     return max(1, min(FLOW_STEPS, seen // (4 * images)))
 
 
-def _flow(setup: Setup, start: FlowStart) -> FlowResult:
-    file = setup.out / "flows" / f"s{start.seed}.json"
+def _find(setup: Setup, task: Task) -> Found:
+    if isinstance(task, Network):
+        return kept(setup.folder(task.name) / "numbers.json", Measured, lambda: measure_network(setup, task))
+    if isinstance(task, Start):
+        file = setup.out / "second" / f"{task.recipe.rate:g}-s{task.seed}.json"
+        return kept(file, SecondPhase, lambda: second_phase(setup, task))
+    return kept(setup.out / "flows" / f"s{task.seed}.json", FlowResult, lambda: _flow(setup, task))
+
+
+def kept(file: Path, kind: type[V], find: Callable[[], V]) -> V:
+    """Return what an earlier run left in a file, or find it and leave it there."""
     if file.is_file():
-        return FlowResult.model_validate_json(file.read_bytes())
-    model = build(setup.architecture, start.seed)
-    if setup.pretrained is not None:
-        pretrained.start_from(model, setup.pretrained)
+        return kind.model_validate_json(file.read_bytes())
+    found = find()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file.with_suffix(".tmp"), found.model_dump(mode="json"))
+    file.with_suffix(".tmp").replace(file)
+    return found
+
+
+def _flow(setup: Setup, start: FlowStart) -> FlowResult:
     flow = gradient_flow.Flow(setup.stop_loss, start.max_steps, lanczos=Lanczos(tolerance=1e-2))
-    found = gradient_flow.critical_rate(place(model, setup.device), *curvature_images(setup), flow)
-    result = FlowResult(
+    found = gradient_flow.critical_rate(setup.network(start.seed), *curvature_images(setup), flow)
+    return FlowResult(
         seed=start.seed,
         rate=found.rate * (1 + start.momentum),  # see `plain_rate`
         max_sharpness=found.max_sharpness,
@@ -117,10 +125,6 @@ def _flow(setup: Setup, start: FlowStart) -> FlowResult:
         steps=found.steps,
         loss=found.path[-1].loss,
     )
-    file.parent.mkdir(exist_ok=True)
-    write_json(file.with_suffix(".tmp"), result.model_dump(mode="json"))
-    file.with_suffix(".tmp").replace(file)
-    return result
 
 
 def _title(task: Task) -> str:

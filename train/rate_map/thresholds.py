@@ -10,10 +10,8 @@ import numpy as np
 
 from bigstep.errors import TrainError
 from bigstep.records.rate_map import FlowResult, MapTrial, SecondPhase, Threshold
-from bigstep.records.trained import Status
+from bigstep.records.trained import FAILED, Status
 from train.rate_map import curves, regimes
-
-FAILED = ("diverged", "collapsed")
 
 
 @dataclass(frozen=True)

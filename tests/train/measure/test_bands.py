@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from bigstep.records.architecture import Architecture, InputSpec
-from train.measure.bands import BANDS, _masks, band_accuracies, band_images
+from train.measure.bands import BANDS, band_accuracies, band_images, band_masks
 
 
 @settings(deadline=None, max_examples=40)
@@ -25,13 +25,13 @@ def test_bands_sum_to_the_image(shape, data):
 def test_edges_at_32_pixels_are_those_of_the_source():
     waves = np.minimum(np.arange(32), 32 - np.arange(32))
     radius_HW = waves[:, None] + waves[None, :]
-    for mask_HW, (low, high) in zip(_masks(32, 32, BANDS), ((0, 0), (1, 8), (9, 24), (25, 32)), strict=True):
+    for mask_HW, (low, high) in zip(band_masks(32, 32, BANDS), ((0, 0), (1, 8), (9, 24), (25, 32)), strict=True):
         np.testing.assert_array_equal(mask_HW, (radius_HW >= low) & (radius_HW <= high))
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 56), (7, 5), (1, 34)])
 def test_every_frequency_is_in_one_band(height, width):
-    assert (_masks(height, width, BANDS).sum(axis=0) == 1).all()
+    assert (band_masks(height, width, BANDS).sum(axis=0) == 1).all()
 
 
 def wave(k):

@@ -127,7 +127,6 @@ def test_a_flow_cut_short_gives_a_bound():
     whole = critical_rate(Diagonal(INIT), *SAMPLE, Flow(1e-9, lanczos=EXACT), half_square)
     assert not found.reached and found.steps == 3 and whole.reached
     assert found.rate >= whole.rate
-    assert str(found).startswith("eta_c at most") and str(whole).startswith("eta_c =")
 
 
 def test_steps_that_would_raise_the_loss_are_made_again():

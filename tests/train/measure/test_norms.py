@@ -21,8 +21,8 @@ def model():
 
 def test_norms_by_hand():
     norms = parameter_norms(model())
-    assert (norms.l1, norms.weights_l1) == (24.0, 19.0)
-    assert norms.l2 == pytest.approx((9 + 16 + 25 + 144) ** 0.5) and norms.weights_l2 == pytest.approx(13.0)
+    assert (norms["l1"], norms["weights_l1"]) == (24.0, 19.0)
+    assert norms["l2"] == pytest.approx((9 + 16 + 25 + 144) ** 0.5) and norms["weights_l2"] == pytest.approx(13.0)
 
 
 def test_layers_by_hand():
@@ -32,5 +32,5 @@ def test_layers_by_hand():
 def test_many_small_numbers_add_up():
     layer = nn.Linear(500, 600, bias=False)
     nn.init.constant_(layer.weight, 0.1)
-    assert parameter_norms(layer).l1 == pytest.approx(3e4, rel=1e-6)
-    assert parameter_norms(layer).l2 == pytest.approx((3e5 * 0.01) ** 0.5, rel=1e-6)
+    assert parameter_norms(layer)["l1"] == pytest.approx(3e4, rel=1e-6)
+    assert parameter_norms(layer)["l2"] == pytest.approx((3e5 * 0.01) ** 0.5, rel=1e-6)

@@ -75,13 +75,23 @@ def test_nothing_of_a_user_is_hashed_where_nothing_is_named():
     assert sources(TrainConfig(network="resnet18")) is None
 
 
+MAKE = """
+import sys
+from bigstep.records.architecture import Architecture, InputSpec
+from train.networks.own import find, make
+
+spec = InputSpec(height_px=4, width_px=4)
+own = find(sys.argv[1] + ":make")
+make(Architecture(family="own", widths={}, classes=3, input=spec, mean=(0.5,) * 3, std=(0.1,) * 3, own=own))
+print("ours")
+"""
+
+
 def test_files_beside_it_do_not_stand_in_for_ours(net, rows):
     (net.parent / "bigstep").mkdir()
     (net.parent / "bigstep" / "__init__.py").write_text("raise SystemExit('the wrong package')")
     net.write_text("import bigstep.errors\n" + NET)
-    run = f"_run(find('{net}:make'), open('{net}', 'rb').read()); print('ours')"
-    code = f"from train.networks.own import find, _run; {run}"
-    command = [sys.executable, "-P", "-c", code]
+    command = [sys.executable, "-P", "-c", MAKE, str(net)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(own.__file__).parents[2], timeout=60)
     assert done.stdout == "ours\n", done.stderr
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bigstep.errors import TrainError
-from train import batch_norm
 from train.rate_map import barrier as geometry
-from train.rate_map.barrier import Scale, agreement, angle, barrier
+from train.rate_map.barrier import agreement, angle, barrier, errors_between
 
 
 def linear(weight, bias=None):
@@ -32,58 +31,45 @@ def hidden_pair(used):
 
 
 ONES = torch.ones(4, 1)
-MIXED = Scale(ONES, torch.tensor([0, 0, 0, 1]), ONES)
+MIXED = ONES, torch.tensor([0, 0, 0, 1])
 
 
 def test_identical_points_have_no_barrier():
     model = linear([[1.0, 2.0], [0.5, -1.0]])
     x_NC = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
-    found = barrier(model, model, Scale(x_NC, torch.arange(30) % 2, x_NC))
-    assert found.height == 0.0 and len({error for _, error in found.errors}) == 1
+    images = x_NC, torch.arange(30) % 2
+    assert barrier(model, model, *images) == 0.0
+    assert len({error for _, error in errors_between(model, model, *images)}) == 1
 
 
-def test_a_barrier_by_hand():
+def test_a_barrier_by_hand(monkeypatch):
+    monkeypatch.setattr(geometry, "POINTS", 5)
     first, second = linear([[3.0], [0.0]], [-2.0, 0.0]), linear([[-5.0], [0.0]], [1.0, 0.0])
-    found = barrier(first, second, MIXED, points=5)  # the output is 1 - 5 a: class 0 at a = 0 alone
-    assert found.errors == [(0.0, 0.25), (0.25, 0.75), (0.5, 0.75), (0.75, 0.75), (1.0, 0.75)]
-    assert (found.place, found.height) == (0.25, 0.75 - (0.75 * 0.25 + 0.25 * 0.75))
-    assert barrier(first, linear([[-2.0], [0.0]], [3.0, 0.0]), MIXED).height == 0.0  # the output is 1 all along
+    errors = errors_between(first, second, *MIXED)  # the output is 1 - 5 a: class 0 at a = 0 alone
+    assert errors == [(0.0, 0.25), (0.25, 0.75), (0.5, 0.75), (0.75, 0.75), (1.0, 0.75)]
+    assert barrier(first, second, *MIXED) == 0.75 - (0.75 * 0.25 + 0.25 * 0.75)  # at 0.25
+    assert barrier(first, linear([[-2.0], [0.0]], [3.0, 0.0]), *MIXED) == 0.0  # the output is 1 all along
 
 
-def test_the_same_function_with_its_units_swapped_lies_behind_a_barrier():
-    found = barrier(hidden_pair(0), hidden_pair(1), Scale(ONES, torch.zeros(4, dtype=torch.long), ONES), points=3)
+def test_the_same_function_with_its_units_swapped_lies_behind_a_barrier(monkeypatch):
+    monkeypatch.setattr(geometry, "POINTS", 3)
+    case = hidden_pair(0), hidden_pair(1), ONES, torch.zeros(4, dtype=torch.long)
     assert torch.equal(hidden_pair(0)(ONES), hidden_pair(1)(ONES))
-    assert found.errors == [(0.0, 0.0), (0.5, 1.0), (1.0, 0.0)]  # halfway 0.5 * 1 + 0.5 * 1 = 1, below 1.5
-    assert (found.height, found.place) == (1.0, 0.5)
+    assert errors_between(*case) == [(0.0, 0.0), (0.5, 1.0), (1.0, 0.0)]  # halfway 0.5 * 1 + 0.5 * 1 = 1, below 1.5
+    assert barrier(*case) == 1.0
 
 
 def test_statistics_of_batch_norm_are_measured_at_each_place():
     x_NC = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
-    scale = Scale(x_NC, torch.tensor([0, 0, 1, 1]), x_NC)
 
     def network(shift):
         return nn.Sequential(linear([[1.0]], [shift]), nn.BatchNorm1d(1), linear([[-1.0], [1.0]]))
 
     first, second = network(0.0), network(100.0)  # running statistics still say mean 0, variance 1
-    assert barrier(first, second, scale).errors == [(pytest.approx(i / 10), 0.0) for i in range(11)]
+    errors = errors_between(first, second, x_NC, torch.tensor([0, 0, 1, 1]))
+    assert errors == [(pytest.approx(i / 10), 0.0) for i in range(11)]
     assert float(first[1].running_mean) == 0.0 and first.training and first[1].training
     assert agreement(first, second, x_NC) == 0.5  # as they stand, the second says class 1 always
-
-
-def test_renewed_statistics_are_those_of_all_images(monkeypatch):
-    x_NCHW = torch.randn(21, 3, 2, 2, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
-    model[1].eval()  # on purpose
-    batch_norm.renew(model, x_NCHW)
-    torch.testing.assert_close(model[0].running_mean, x_NCHW.mean(dim=(0, 2, 3)))
-    torch.testing.assert_close(model[0].running_var, x_NCHW.var(dim=(0, 2, 3)))
-    assert (model.training, model[0].training, model[1].training) == (True, True, False)
-    assert model[0].momentum == 0.1
-    monkeypatch.setattr(batch_norm, "BATCH", 10)  # 21 = 7 + 7 + 7, not 10 + 10 + 1
-    batch_norm.renew(model, x_NCHW)
-    torch.testing.assert_close(model[0].running_mean, x_NCHW.mean(dim=(0, 2, 3)))
-    plain = nn.Linear(1, 1)
-    assert batch_norm.renew(plain, ONES) is plain
 
 
 @given(st.floats(0, math.pi))
@@ -115,6 +101,6 @@ def test_agreement_counts_classes():
 
 def test_networks_of_different_shape_have_no_line():
     with pytest.raises(TrainError, match=r"differences in weight\n"):
-        barrier(linear([[1.0]]), linear([[1.0, 2.0]]), MIXED)
+        barrier(linear([[1.0]]), linear([[1.0, 2.0]]), *MIXED)
     with pytest.raises(TrainError, match="one architecture"):
         geometry.angle(linear([[1.0]]), linear([[1.0]], [0.0]))
