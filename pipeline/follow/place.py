@@ -68,7 +68,7 @@ class Place:
     def _read(self, folder: Path, *, ended: bool) -> Course:
         """Read one trial again if its log has grown or it has ended since."""
         log, report = folder / LOG, folder / "trial.json"
-        stamp = (_size(log), _size(report))
+        stamp = (_stat(log, "st_size"), _stat(report, "st_size"))
         if folder not in self._kept or self._kept[folder][0] != stamp:
             trial = None
             with suppress(OSError, ValidationError):
@@ -123,10 +123,6 @@ def _touched_ns(training: Path) -> int:
     """Return when a training was last at work: folders change when trials begin and end, logs with every epoch."""
     folders = [training, training / TRIALS, *_inside(training / WORK)]
     return max(_stat(path, "st_mtime_ns") for path in [*folders, *(f / LOG for f in folders)])
-
-
-def _size(path: Path) -> int:
-    return _stat(path, "st_size")
 
 
 def _stat(path: Path, what: str) -> int:
