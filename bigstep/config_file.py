@@ -52,10 +52,7 @@ def load(source: str, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: no such preset or file, no valid TOML, an unknown key, or a value out of range.
     """
-    if source in PRESETS:
-        values: dict[str, Any] = PRESETS[source]().model_dump()
-    else:
-        values = _read_toml(Path(source))
+    values = PRESETS[source]().model_dump() if source in PRESETS else _read_toml(Path(source))
     for override in overrides:
         _override(values, override)
     try:

@@ -144,11 +144,10 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _cpu(root: Path) -> str:
-    for wanted in ("model name", "Model", "Hardware"):  # x86; ARM boards
-        for name, value in _fields(_read(root / "proc/cpuinfo")):
-            if name == wanted and value:
-                return value
-    return platform.processor() or platform.machine() or "unknown"
+    fields = list(_fields(_read(root / "proc/cpuinfo")))
+    wanted = ("model name", "Model", "Hardware")  # x86; ARM boards
+    found = next((value for key in wanted for name, value in fields if name == key and value), None)
+    return found or platform.processor() or platform.machine() or "unknown"
 
 
 def _cpu_features(root: Path) -> list[str]:

@@ -64,10 +64,14 @@ class Closure:
                 f"the package {missing[0]} is not installed",
                 do="install what the pipeline needs: pip install '.[cpu,train,report]', or make install",
             )
-        names = [name for package in sorted(self.packages) for name in _distributions(package)]
         return {
             "python": ".".join(platform.python_version_tuple()[:2]),
-            **{name: version for name in names if (version := installed_version(name)) is not None},
+            **{
+                name: version
+                for package in sorted(self.packages)
+                for name in _distributions(package)
+                if (version := installed_version(name)) is not None
+            },
         }
 
     def missing(self) -> list[str]:

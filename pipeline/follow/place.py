@@ -50,10 +50,11 @@ class Place:
         folder = self.folder()
         if folder is None:
             return []
-        found: dict[str, Course] = {}
-        for trial in [*_inside(folder / TRIALS), *_inside(folder / WORK)]:
-            if self.only in (None, trial.name):
-                found[trial.name] = self._read(trial, ended=trial.parent.name != WORK)
+        found = {
+            trial.name: self._read(trial, ended=trial.parent.name != WORK)
+            for trial in [*_inside(folder / TRIALS), *_inside(folder / WORK)]
+            if self.only in (None, trial.name)
+        }
         return [found[name] for name in sorted(found)]
 
     def folder(self) -> Path | None:
@@ -106,10 +107,8 @@ def held(folder: Path) -> bool:
     try:
         with (folder / "lock").open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
     return False
 
 

@@ -84,10 +84,12 @@ class Lines:
         """Print what is new."""
         for course, m in self._news.of(courses):
             found = m.numbers
-            told = f"train {number(found.get('train_loss'))}, validation {number(found.get('validation_loss'))}"
-            told += f", follow the bias {percent(found.get('bias_following'))}"
-            told += f", S*eta/2 {number(found.get('stability'))}, norm {number(found.get('l2'))}"
-            self._print(f"{course.name} step {m.step}, epoch {m.epoch}: {told}")
+            self._print(
+                f"{course.name} step {m.step}, epoch {m.epoch}: "
+                f"train {number(found.get('train_loss'))}, validation {number(found.get('validation_loss'))}, "
+                f"follow the bias {percent(found.get('bias_following'))}, "
+                f"S*eta/2 {number(found.get('stability'))}, norm {number(found.get('l2'))}"
+            )
             for says in m.alarms.values():
                 self._print(f"! {course.name}, {says}")
 

@@ -179,8 +179,9 @@ def _label_row(label: str, dense: FormFacts, served: FormFacts) -> dict[str, str
 
 def _worst_label(run: JudgedRun, dense: FormFacts, served: FormFacts) -> list[str]:
     """Name the label that lost most by compression; no sentence where none lost anything."""
-    groups = {label: f"label={label}" for label in run.images.info.labels}
-    pairs = {label: (dense.accuracy(group), served.accuracy(group)) for label, group in groups.items()}
+    pairs = {
+        label: (dense.accuracy(f"label={label}"), served.accuracy(f"label={label}")) for label in run.images.info.labels
+    }
     losses = {label: was - now for label, (was, now) in pairs.items() if was is not None and now is not None}
     worst = max(losses, key=losses.__getitem__, default=None)
     if worst is None or losses[worst] <= 0:

@@ -133,8 +133,7 @@ def _hatch_unfitted(axes: Any, points: Sequence[RatePoint]) -> None:
     rates = [point.rate for point in points]
     step = (rates[-1] / rates[0]) ** (0.5 / max(len(rates) - 1, 1)) if len(rates) > 1 else 1.5
     for point in points:
-        failed = sum(status in FAILED for status in point.statuses)
-        if failed:
+        if failed := sum(status in FAILED for status in point.statuses):
             near, far = point.rate / step, point.rate * step
             axes.axvspan(near, far, facecolor="none", edgecolor="#bbbbbb", hatch="///", linewidth=0)
             axes.annotate(
