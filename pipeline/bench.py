@@ -254,8 +254,11 @@ def _measure(
 
 
 def _cells(latency: Latency) -> list[str]:
-    percentiles = ["-" if ms is None else _number(ms) for ms in (latency.p50_ms, latency.p90_ms, latency.p99_ms)]
-    return [f"{latency.n:,}", *percentiles, _number(latency.images_per_s)]
+    return [
+        f"{latency.n:,}",
+        *("-" if ms is None else _number(ms) for ms in (latency.p50_ms, latency.p90_ms, latency.p99_ms)),
+        _number(latency.images_per_s),
+    ]
 
 
 def _number(value: float) -> str:

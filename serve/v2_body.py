@@ -68,8 +68,12 @@ def infer_answer(model: ModelInfo, contract: Contract, asked: InferRequest, logi
         "shape": list(logits_NK.shape),
         "data": logits_NK.ravel().tolist(),
     }
-    repeated = {} if asked.id is None else {"id": asked.id}
-    answer = {"model_name": model.name, "model_version": model.version, **repeated, "outputs": [output]}
+    answer = {
+        "model_name": model.name,
+        "model_version": model.version,
+        **({} if asked.id is None else {"id": asked.id}),
+        "outputs": [output],
+    }
     return json.dumps(answer).encode()
 
 
