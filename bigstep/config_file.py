@@ -23,8 +23,12 @@ def digits() -> Config:
 def tiny() -> Config:
     """Return the preset of CI: the network, test split and gate of `digits`, three rates, one seed."""
     full = digits()
-    few = {"min_rate": 0.1, "max_rate": 0.5, "num_rates": 3, "num_seeds": 1}
-    return full.model_copy(update={"name": "tiny", "train": full.train.model_copy(update=few)})
+    return full.model_copy(
+        update={
+            "name": "tiny",
+            "train": full.train.model_copy(update={"min_rate": 0.1, "max_rate": 0.5, "num_rates": 3, "num_seeds": 1}),
+        }
+    )
 
 
 PRESETS = {"digits": digits, "tiny": tiny}
@@ -48,10 +52,7 @@ def load(source: str, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: no such preset or file, no valid TOML, an unknown key, or a value out of range.
     """
-    if source in PRESETS:
-        values: dict[str, Any] = PRESETS[source]().model_dump()
-    else:
-        values = _read_toml(Path(source))
+    values = PRESETS[source]().model_dump() if source in PRESETS else _read_toml(Path(source))
     for override in overrides:
         _override(values, override)
     try:
@@ -82,8 +83,7 @@ def _toml_line(key: str, value: object, help_text: str | None) -> list[str]:
 
 def _toml_literal(value: object) -> str:
     if isinstance(value, Section):
-        inside = [f"{key} = {_toml_literal(inner)}" for key, inner in value if inner is not None]
-        return "{" + ", ".join(inside) + "}"
+        return "{" + ", ".join([f"{key} = {_toml_literal(inner)}" for key, inner in value if inner is not None]) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_literal(v) for v in value) + "]"
     if isinstance(value, bool):
@@ -128,8 +128,10 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
     if first["type"] == "extra_forbidden":
         names = list(_fields_at(path[:-1]))
         close = difflib.get_close_matches(path[-1], names, n=1)
-        do = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
-        return ConfigError(f"{source}: unknown key {key!r}", do=do)
+        return ConfigError(
+            f"{source}: unknown key {key!r}",
+            do=f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}",
+        )
     if first["type"] == "value_error":
         where = f"{source}: {key}" if key else source  # a rule about two sections has no key
         return ConfigError(f"{where}: {str(first['msg']).removeprefix('Value error, ')}")

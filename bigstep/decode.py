@@ -80,8 +80,9 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
         raise DataError("the image cannot be decoded", got=error, do="send an undamaged file") from error
     size = (spec.width_px, spec.height_px)
     if pixels.size != size:
-        box = _middle(pixels.size, size) if spec.fit == "crop" else None
-        pixels = pixels.resize(size, Image.Resampling.BILINEAR, box=box)
+        pixels = pixels.resize(
+            size, Image.Resampling.BILINEAR, box=_middle(pixels.size, size) if spec.fit == "crop" else None
+        )
     return np.asarray(pixels).reshape(spec.height_px, spec.width_px, spec.channels)
 
 

@@ -59,8 +59,9 @@ def aligned_members(
         bias_NA: one bias value per image and attribute, shape (N, A), A >= 1.
         aligned_AKB: for each attribute the table of `over_represented`.
     """
-    per_attribute = [table[labels_N, bias_NA[:, a]] for a, table in enumerate(aligned_AKB)]
-    aligned: NDArray[np.bool_] = np.logical_and.reduce(per_attribute)
+    aligned: NDArray[np.bool_] = np.logical_and.reduce(
+        [table[labels_N, bias_NA[:, a]] for a, table in enumerate(aligned_AKB)]
+    )
     return aligned
 
 

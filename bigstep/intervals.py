@@ -100,8 +100,7 @@ def drop_interval(
     n = effective_size(change, clusters_N)
     lost, won = float(np.mean(change > 0)), float(np.mean(change < 0))
     z = float(norm.ppf(confidence))
-    low = -_tango_upper(won, lost, n, z)
-    return Interval(lost - won, low, _tango_upper(lost, won, n, z), len(change), n)
+    return Interval(lost - won, -_tango_upper(won, lost, n, z), _tango_upper(lost, won, n, z), len(change), n)
 
 
 def detectable_drop(drop: Interval, discordance: float, confidence: float, power: float = 0.8) -> float:

@@ -1,10 +1,12 @@
 """What this machine is, read from the files in which Linux says so. A file that is missing is a fact that is unknown.
 
-Every function takes the folder that stands for `/`, so that a test can describe a machine that it does not have.
+Every function that reads files takes the folder that stands for `/`, so that a test can describe a machine that it does
+not have.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import re
@@ -64,7 +66,7 @@ def describe(root: Path = ROOT) -> Machine:
     total, limit = memory.get("MemTotal"), _memory_limit(root)
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        board=_board(root),
+        board=_read(root / "proc/device-tree/model") or None,
         l4t=_l4t(root),
         cpu=_cpu(root),
         cpu_features=_cpu_features(root),
@@ -87,6 +89,14 @@ def usable_cores(root: Path = ROOT) -> int:
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
+def installed_version(distribution: str) -> str | None:
+    """Return the version of a Python distribution; None where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def smt_siblings(root: Path = ROOT) -> str:
     """Say which of the usable CPUs share a core, as ranges; `unknown` where the system hides it."""
     return _distinct(cpu / "topology/thread_siblings_list" for cpu in _usable(root))
@@ -99,8 +109,12 @@ def governor(root: Path = ROOT) -> str:
 
 def nvidia(root: Path = ROOT) -> str:
     """Name the GPUs and the version of their driver, as the driver does."""
-    files = root.glob("proc/driver/nvidia/gpus/*/information")
-    models = sorted(value for path in files for name, value in _fields(_read(path)) if name == "Model")
+    models = sorted(
+        value
+        for path in root.glob("proc/driver/nvidia/gpus/*/information")
+        for name, value in _fields(_read(path))
+        if name == "Model"
+    )
     version = re.search(r"Kernel Module\D*([\d.]+)", _read(root / "proc/driver/nvidia/version"))
     return f"{', '.join(models) or 'unknown model'}, driver {version[1] if version else 'unknown'}"
 
@@ -130,21 +144,16 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _cpu(root: Path) -> str:
-    for wanted in ("model name", "Model", "Hardware"):  # x86; ARM boards
-        for name, value in _fields(_read(root / "proc/cpuinfo")):
-            if name == wanted and value:
-                return value
-    return platform.processor() or platform.machine() or "unknown"
+    fields = list(_fields(_read(root / "proc/cpuinfo")))
+    wanted = ("model name", "Model", "Hardware")  # x86; ARM boards
+    found = next((value for key in wanted for name, value in fields if name == key and value), None)
+    return found or platform.processor() or platform.machine() or "unknown"
 
 
 def _cpu_features(root: Path) -> list[str]:
     cores = [set(v.split()) for name, v in _fields(_read(root / "proc/cpuinfo")) if name in ("flags", "Features")]
     everywhere = set.intersection(*cores) if cores else set()  # the small cores of a processor may lack some
     return [feature for feature in (*X86_FEATURES, *ARM_FEATURES) if feature in everywhere]
-
-
-def _board(root: Path) -> str | None:
-    return _read(root / "proc/device-tree/model") or None
 
 
 def _l4t(root: Path) -> str | None:
@@ -175,9 +184,8 @@ def _load(root: Path) -> float | None:
 
 
 def _nvidia_boards(root: Path) -> int:
-    devices = root / "sys/bus/pci/devices"
     try:
-        found = sorted(devices.iterdir())
+        found = sorted((root / "sys/bus/pci/devices").iterdir())
     except OSError:
         return 0
     return sum(_read(d / "vendor") == NVIDIA and _read(d / "class").startswith(DISPLAY) for d in found)

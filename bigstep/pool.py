@@ -40,14 +40,18 @@ def run(setup: S, jobs: Sequence[J], work: Callable[[S, J], R], *, most: int | N
     if processes <= 1:
         yield from (work(setup, job) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(setup, os.getpid()))
+    pool = ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(setup, os.getpid())
+    )
     try:
         for future in as_completed(_submit(pool, jobs, work)):
             yield future.result()
     except BrokenProcessPool:
-        do = "give it more memory; the same command goes on from what has finished"
-        raise BigstepError("a worker process was killed", got="the system ended it", do=do) from None
+        raise BigstepError(
+            "a worker process was killed",
+            got="the system ended it",
+            do="give it more memory; the same command goes on from what has finished",
+        ) from None
     except BaseException:
         for process in list(pool._processes.values()):
             process.terminate()

@@ -52,8 +52,9 @@ class Evidence:
     def of(cls, images: Images, logits: Mapping[str, NDArray[np.floating]]) -> Evidence:
         """Judge every form's logits on the test split."""
         split = images.split("test")
-        forms = {name: Outputs.of(array, split.labels) for name, array in logits.items()}
-        return cls(split, images.value_names(), forms)
+        return cls(
+            split, images.value_names(), {name: Outputs.of(array, split.labels) for name, array in logits.items()}
+        )
 
     def mask(self, group: str) -> NDArray[np.bool_]:
         """Return the mask of a group; `all` takes every image. `unbiased` is a mean over cells, so it has none."""

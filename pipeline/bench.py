@@ -23,8 +23,16 @@ from bigstep.records.sealed import to_json
 from bigstep.records.verdict import Check, Outcome, worst
 from bigstep.terminal import Terminal
 from pipeline.store import replace_file
-from serve.bench import MIN_FOR_P90, MIN_FOR_P99, Clock, Timed, best_batches, fingerprint, load
-from serve.bench import measure_interleaved as measure
+from serve.bench import (
+    MIN_FOR_P90,
+    MIN_FOR_P99,
+    Clock,
+    Timed,
+    best_batches,
+    fingerprint,
+    load,
+    measure_interleaved,
+)
 from serve.predictor import Device, Predictor
 from verify import budget
 from verify.report.console import SIGNS
@@ -104,21 +112,20 @@ class Timings:
     def as_json(self) -> dict[str, Any]:
         """Return everything but the single times as plain values."""
         info = self.bundle.info
-        models = {
-            timed.form.name: {
-                "sha256": timed.form.sha256,
-                "batch_1": timed.single.latency.model_dump(),
-                "best_batch": timed.best.latency.model_dump(),
-            }
-            for timed in self.forms
-        }
         return {
             "outcome": self.outcome,
             "budgets": [check.as_json() for check in self.budgets],
             "bundle": info.name,
             "digest": self.bundle.digest,
             "served": info.served,
-            "models": models,
+            "models": {
+                timed.form.name: {
+                    "sha256": timed.form.sha256,
+                    "batch_1": timed.single.latency.model_dump(),
+                    "best_batch": timed.best.latency.model_dump(),
+                }
+                for timed in self.forms
+            },
             "machine": self.machine,
             "seconds": self.options.seconds,
             "style": STYLE,
@@ -131,8 +138,11 @@ class Timings:
         def listed(timed: Timed) -> list[float]:
             return [round(1000 * seconds, 6) for seconds in timed.seconds]
 
-        times = {one.form.name: {"batch_1": listed(one.single), "best_batch": listed(one.best)} for one in self.forms}
-        return self.as_json() | {"query_ms": times}
+        return self.as_json() | {
+            "query_ms": {
+                one.form.name: {"batch_1": listed(one.single), "best_batch": listed(one.best)} for one in self.forms
+            }
+        }
 
     def write_raw(self) -> None:
         """Write what `raw_json` returns to the file that the options name, if they name one.
@@ -221,22 +231,34 @@ def _measure(
     bundle: Bundle, predictors: dict[str, Predictor], options: BenchOptions, clock: Clock
 ) -> tuple[dict[str, Timed], dict[str, Timed]]:
     spec = bundle.info.contract.input
-    shape = (IMAGES, spec.height_px, spec.width_px, spec.channels)
-    noise_NHWC = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
+    noise_NHWC = np.random.default_rng(SEED).integers(
+        0, 256, (IMAGES, spec.height_px, spec.width_px, spec.channels), dtype=np.uint8
+    )
     limits = {part: share * options.seconds for part, share in SHARES.items()}
-    ones = dict.fromkeys(predictors, 1)
-    single = measure(predictors, noise_NHWC, batches=ones, queries=QUERIES, max_seconds=limits["singly"], clock=clock)
+    single = measure_interleaved(
+        predictors,
+        noise_NHWC,
+        batches=dict.fromkeys(predictors, 1),
+        queries=QUERIES,
+        max_seconds=limits["singly"],
+        clock=clock,
+    )
     log.info("looking for the best batch, up to %d", options.max_batch)
     batches = best_batches(
         predictors, noise_NHWC, max_batch=options.max_batch, max_seconds=limits["search"], clock=clock
     )
-    best = measure(predictors, noise_NHWC, batches=batches, queries=QUERIES, max_seconds=limits["best"], clock=clock)
+    best = measure_interleaved(
+        predictors, noise_NHWC, batches=batches, queries=QUERIES, max_seconds=limits["best"], clock=clock
+    )
     return single, best
 
 
 def _cells(latency: Latency) -> list[str]:
-    percentiles = ["-" if ms is None else _number(ms) for ms in (latency.p50_ms, latency.p90_ms, latency.p99_ms)]
-    return [f"{latency.n:,}", *percentiles, _number(latency.images_per_s)]
+    return [
+        f"{latency.n:,}",
+        *("-" if ms is None else _number(ms) for ms in (latency.p50_ms, latency.p90_ms, latency.p99_ms)),
+        _number(latency.images_per_s),
+    ]
 
 
 def _number(value: float) -> str:

@@ -54,15 +54,17 @@ def _make(store: Store, name: str, judged: JudgedRun, made_from: dict[str, str])
         shutil.copyfile(exported.folder / form.file, out / form.file)
     judged.measured.write(out)
     importlib.import_module(REPORT).write(out, name, judged)
-    info = BundleInfo(
-        name=name,
-        contract=exported.info.contract,
-        forms=forms,
-        served=exported.info.served,
-        verdict=verdict.info,
-        made_from=made_from,
+    bundle = Bundle.seal(
+        out,
+        BundleInfo(
+            name=name,
+            contract=exported.info.contract,
+            forms=forms,
+            served=exported.info.served,
+            verdict=verdict.info,
+            made_from=made_from,
+        ),
     )
-    bundle = Bundle.seal(out, info)
     replace_folder(out, place)
     return Bundle(place, bundle.digest, bundle.info)
 

@@ -34,8 +34,11 @@ def find(given: Sequence[Path]) -> list[Checkpoint]:
             raise ConfigError("a checkpoint is missing", got=checkpoint.path, do="mend --checkpoints, or the table")
         place = (checkpoint.rate, checkpoint.seed)
         if place in seen:
-            got = f"{seen[place]} and {checkpoint.path}"
-            raise ConfigError(f"rate {place[0]:g} and seed {place[1]} are named twice", got=got, do="remove one")
+            raise ConfigError(
+                f"rate {place[0]:g} and seed {place[1]} are named twice",
+                got=f"{seen[place]} and {checkpoint.path}",
+                do="remove one",
+            )
         seen[place] = checkpoint.path
     return found
 

@@ -31,8 +31,10 @@ def write(folder: Path, outcome: RunOutcome) -> None:
     Raises:
         OSError: a file cannot be written, and the run had no error of its own, which would matter more.
     """
-    contents = {JUNIT: junit.document(outcome), SUMMARY: job_summary.document(outcome, folder).encode("utf-8")}
-    for name, content in contents.items():
+    for name, content in {
+        JUNIT: junit.document(outcome),
+        SUMMARY: job_summary.document(outcome, folder).encode("utf-8"),
+    }.items():
         try:
             replace_file(folder / name, content)
         except OSError as error:

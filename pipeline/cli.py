@@ -59,8 +59,11 @@ def init(
     if data == "folder" and images is None:
         raise ConfigError("--data folder wants the path of your images", do="bigstep init --data folder PATH")
     if data != "folder" and images is not None:
-        do = f"bigstep init --data folder {shlex.quote(str(images))}, or --output to name the file to write"
-        raise ConfigError("a path of images goes with --data folder", got=images, do=do)
+        raise ConfigError(
+            "a path of images goes with --data folder",
+            got=images,
+            do=f"bigstep init --data folder {shlex.quote(str(images))}, or --output to name the file to write",
+        )
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("._-") or preset
     settings = [f"name={json.dumps(name)}"] + ([f"data.kind={json.dumps(data)}"] if data else [])
     if images is not None:
@@ -181,8 +184,13 @@ def serve(
     from serve.app import serve as serve_bundle
     from serve.limits import Limits
 
-    limits = Limits(**{name: value for name, value in given.items() if value is not None})
-    serve_bundle(bundle, host=host, port=port, limits=limits, device=device)
+    serve_bundle(
+        bundle,
+        host=host,
+        port=port,
+        limits=Limits(**{name: value for name, value in given.items() if value is not None}),
+        device=device,
+    )
 
 
 @app.command()
@@ -228,8 +236,7 @@ def doctor(as_json: Json = False) -> None:
     from pipeline.keys import code_of
     from pipeline.stages import STAGES
 
-    missing = {stage.name: code_of(stage, Config()).missing() for stage in STAGES}
-    diagnosis = examine(missing)
+    diagnosis = examine({stage.name: code_of(stage, Config()).missing() for stage in STAGES})
     _report(diagnosis, as_json=as_json)
     sys.exit(0 if diagnosis.healthy else USER_ERROR)
 
@@ -248,8 +255,12 @@ def gc(
     named = folders or sorted(path.parent for path in Path("runs").glob("*/config.toml"))
     for folder in named:
         gc.check(folder)  # all of them, before anything is removed from one
-    found = [leftover for folder in named for leftover in (gc.remove if delete else gc.find)(folder)]
-    _report(gc.Sweep(found, deleted=delete), as_json=as_json)
+    _report(
+        gc.Sweep(
+            [leftover for folder in named for leftover in (gc.remove if delete else gc.find)(folder)], deleted=delete
+        ),
+        as_json=as_json,
+    )
 
 
 def main() -> NoReturn:

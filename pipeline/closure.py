@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.metadata
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from bigstep.errors import ConfigError
+from bigstep.machine import installed_version
 
 ROOT = Path(__file__).parents[1]
 OURS = frozenset({"bigstep", "data", "train", "compress", "export", "serve", "verify", "pipeline"})
@@ -60,16 +60,24 @@ class Closure:
             ConfigError: a package is not installed.
         """
         if missing := self.missing():
-            do = "install what the pipeline needs: pip install '.[cpu,train,report]', or make install"
-            raise ConfigError(f"the package {missing[0]} is not installed", do=do)
-        names = [name for package in sorted(self.packages) for name in _distributions(package)]
-        found = {name: version for name in names if (version := _version(name)) is not None}
-        return {"python": ".".join(platform.python_version_tuple()[:2]), **found}
+            raise ConfigError(
+                f"the package {missing[0]} is not installed",
+                do="install what the pipeline needs: pip install '.[cpu,train,report]', or make install",
+            )
+        return {
+            "python": ".".join(platform.python_version_tuple()[:2]),
+            **{
+                name: version
+                for package in sorted(self.packages)
+                for name in _distributions(package)
+                if (version := installed_version(name)) is not None
+            },
+        }
 
     def missing(self) -> list[str]:
         """Return the names of the distributions that are not installed."""
         wanted = [_distributions(package) for package in sorted(self.packages)]
-        return [names[0] for names in wanted if not any(map(_version, names))]
+        return [names[0] for names in wanted if not any(map(installed_version, names))]
 
 
 def of(*modules: str, root: Path = ROOT) -> Closure:
@@ -85,21 +93,14 @@ def of(*modules: str, root: Path = ROOT) -> Closure:
         root=root,
         modules=frozenset(seen),
         templates=frozenset(_file(root, m).with_name(name) for m, one in seen.items() for name in one.templates),
-        packages=_union(one.packages for one in seen.values()),
-        attributes=_union(one.attributes for one in seen.values()),
+        packages=frozenset[str]().union(*(one.packages for one in seen.values())),
+        attributes=frozenset[str]().union(*(one.attributes for one in seen.values())),
     )
 
 
 def _distributions(package: str) -> tuple[str, ...]:
     """Return what a package may be called where it is installed from, the usual name first."""
     return DISTRIBUTIONS.get(package, (package.replace("_", "-"),))
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,9 @@ def _source(root: Path, module: str) -> _Source:
     tree = ast.parse(_file(root, module).read_bytes())
     nodes = list(ast.walk(tree))
     named = {name for node in nodes for name in _named(node)}
-    others = {name.partition(".")[0] for name in named} - OURS - sys.stdlib_module_names
     return _Source(
-        modules=frozenset(name for name in named if _is_ours(root, name)),
-        packages=frozenset(others),
+        modules=frozenset(n for n in named if n.partition(".")[0] in OURS and _file(root, n).is_file()),
+        packages=frozenset({name.partition(".")[0] for name in named} - OURS - sys.stdlib_module_names),
         templates=tuple(name for statement in tree.body for name in _templates(statement)),
         attributes=frozenset(node.attr for node in nodes if isinstance(node, ast.Attribute)),
     )
@@ -142,13 +142,5 @@ def _templates(statement: ast.stmt) -> Iterator[str]:
         yield from ast.literal_eval(statement.value)
 
 
-def _is_ours(root: Path, name: str) -> bool:
-    return name.partition(".")[0] in OURS and _file(root, name).is_file()
-
-
 def _file(root: Path, module: str) -> Path:
     return root / f"{module.replace('.', '/')}.py"
-
-
-def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
-    return frozenset().union(*sets)

@@ -88,6 +88,13 @@ class _Forecast:
         found = keys(stage, self.config, known, self.device)
         record = self.store.find(stage.makes, found.record)
         begun = (self.store.folder / "partial" / f"{stage.name}-{found.work[:SHORT]}").is_dir()
-        action = "reuse" if record else "resume" if begun and stage.resumes else "run"
-        self.steps.append(Step(stage.name, action, record.folder.name if record else "", found.record, found.work))
+        self.steps.append(
+            Step(
+                stage.name,
+                "reuse" if record else "resume" if begun and stage.resumes else "run",
+                record.folder.name if record else "",
+                found.record,
+                found.work,
+            )
+        )
         return Result(stage.name, self.store.noted(found.record))

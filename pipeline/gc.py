@@ -45,8 +45,11 @@ class Sweep:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        found = [{"path": str(x.path), "bytes": x.bytes, "why": x.why} for x in self.leftovers]
-        return {"deleted": self.deleted, "bytes": self.bytes, "leftovers": found}
+        return {
+            "deleted": self.deleted,
+            "bytes": self.bytes,
+            "leftovers": [{"path": str(x.path), "bytes": x.bytes, "why": x.why} for x in self.leftovers],
+        }
 
     def show(self) -> None:
         """Print one line for each leftover, the sum, and what to do next."""
@@ -54,8 +57,12 @@ class Sweep:
         for leftover in self.leftovers:
             terminal.print(f"{leftover.bytes:>13,}  {leftover.path}  ({leftover.why})", markup=False, soft_wrap=True)
         done = "removed" if self.deleted else "would be removed; to remove them: bigstep gc --delete"
-        count = f"{len(self.leftovers)} files and folders, {self.bytes:,} bytes, {done}"
-        terminal.print(count if self.leftovers else "nothing to remove", soft_wrap=True)
+        terminal.print(
+            f"{len(self.leftovers)} files and folders, {self.bytes:,} bytes, {done}"
+            if self.leftovers
+            else "nothing to remove",
+            soft_wrap=True,
+        )
 
     @property
     def bytes(self) -> int:
@@ -72,12 +79,15 @@ def find(folder: Path) -> list[Leftover]:
     """
     config = check(folder)
     devices = DEVICES if config.device == "auto" else (config.device,)
-    ends = (VERIFY.name, MAP.name)
-    steps = [s for device in devices for end in ends for s in dry_run(config, folder, end, device).steps]
+    steps = [
+        step
+        for device in devices
+        for end in (VERIFY.name, MAP.name)
+        for step in dry_run(config, folder, end, device).steps
+    ]
     records = {step.record for step in steps if step.record} | _made_from(folder / "bundle")
     goes_on = {f"{step.stage}-{step.work_key[:SHORT]}" for step in steps if step.action == "resume"}
-    found = [*_unused(folder, records), *_unfinished(folder, goes_on)]
-    return sorted(found, key=lambda leftover: leftover.path)
+    return sorted([*_unused(folder, records), *_unfinished(folder, goes_on)], key=lambda leftover: leftover.path)
 
 
 def check(folder: Path) -> Config:
@@ -87,8 +97,11 @@ def check(folder: Path) -> Config:
         ConfigError: it is not a run folder, or its configuration cannot be read.
     """
     if missing := [name for name in ("lock", "config.toml") if not (folder / name).is_file()]:
-        got = f"no {' and no '.join(missing)} in it" if folder.is_dir() else "no such folder"
-        raise ConfigError(f"{folder} is not a run folder", got=got, do="name one, like runs/digits")
+        raise ConfigError(
+            f"{folder} is not a run folder",
+            got=f"no {' and no '.join(missing)} in it" if folder.is_dir() else "no such folder",
+            do="name one, like runs/digits",
+        )
     return load(str(folder / "config.toml"))
 
 
@@ -113,8 +126,9 @@ def _remove(path: Path) -> None:
         else:
             path.unlink()
     except OSError as error:
-        do = "give yourself the right to, or ask its owner"
-        raise ConfigError(f"{path} cannot be removed", got=error.strerror, do=do) from None
+        raise ConfigError(
+            f"{path} cannot be removed", got=error.strerror, do="give yourself the right to, or ask its owner"
+        ) from None
 
 
 def _made_from(bundle: Path) -> set[str]:
@@ -124,8 +138,11 @@ def _made_from(bundle: Path) -> set[str]:
     try:
         made_from = Bundle.open(bundle).info.made_from
     except RecordError as error:
-        do = "run again with its configuration, or remove the bundle if nothing of it is needed"
-        raise RecordError(f"{bundle} does not say what it was made from", got=error.what, do=do) from None
+        raise RecordError(
+            f"{bundle} does not say what it was made from",
+            got=error.what,
+            do="run again with its configuration, or remove the bundle if nothing of it is needed",
+        ) from None
     kinds = {stage.name: stage.makes.kind for stage in STAGES}
     return {f"{kinds[name]}-{digest[:SHORT]}" for name, digest in made_from.items() if name in kinds}
 
@@ -144,12 +161,10 @@ def _unused(folder: Path, records: set[str]) -> Iterator[Leftover]:
 
 
 def _unfinished(folder: Path, goes_on: set[str]) -> Iterator[Leftover]:
-    for path in _entries(folder / "partial"):
-        if path.name not in goes_on:
-            yield _leftover(path, "the unfinished work of another run")
-    for path in _entries(folder):
-        if path.name == ".bundle.old":
-            yield _leftover(path, "left over when the bundle was replaced")
+    unfinished = [path for path in _entries(folder / "partial") if path.name not in goes_on]
+    yield from (_leftover(path, "the unfinished work of another run") for path in unfinished)
+    replaced = [path for path in _entries(folder) if path.name == ".bundle.old"]
+    yield from (_leftover(path, "left over when the bundle was replaced") for path in replaced)
 
 
 def _entries(folder: Path) -> list[Path]:

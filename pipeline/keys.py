@@ -80,8 +80,7 @@ def _properties(section: Section) -> list[str]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Section):
-        names = [*type(value).model_fields, *_properties(value)]
-        return {name: _plain(getattr(value, name)) for name in names}
+        return {name: _plain(getattr(value, name)) for name in [*type(value).model_fields, *_properties(value)]}
     return value
 
 

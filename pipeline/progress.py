@@ -32,8 +32,9 @@ class Bars(logging.Handler):
             return
         if stage not in self.tasks:
             self.tasks[stage] = self.progress.add_task(stage, total=total, last="")
-        last = record.getMessage() if done != total else ""
-        self.progress.update(self.tasks[stage], completed=done, total=total, last=last)
+        self.progress.update(
+            self.tasks[stage], completed=done, total=total, last=record.getMessage() if done != total else ""
+        )
 
 
 class Lines(logging.Handler):
@@ -58,14 +59,14 @@ def shown() -> Iterator[None]:
     log = logging.getLogger("bigstep")
     log.setLevel(logging.INFO)
     before, log.propagate = log.propagate, False
-    columns = (
+    bars = Progress(
         TextColumn("{task.description:<18}"),
         BarColumn(20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[last]}", style="dim"),
+        console=console,
     )
-    bars = Progress(*columns, console=console)
     handler: logging.Handler = Bars(bars) if console.is_terminal else Lines(console)
     log.addHandler(handler)
     try:

@@ -107,8 +107,7 @@ class _Work:
 
     def outcome(self, records: RunRecords, error: BaseException | None = None) -> RunOutcome:
         """Say how the run went."""
-        names = [stage.name for stage in self.planned]
-        return RunOutcome(self.config.name, names, self.history, records, error)
+        return RunOutcome(self.config.name, [stage.name for stage in self.planned], self.history, records, error)
 
     def _reuse(self, stage: Stage[R], *inputs: Result[Any]) -> tuple[R, Any]:
         given = self.checkpoints if stage is MAP else ()
@@ -128,6 +127,5 @@ class _Work:
             shutil.rmtree(out)
             out.mkdir()
         extra = ({"device": self.device} if stage.on_device else {}) | ({"checkpoints": given} if given else {})
-        door = importlib.import_module(stage.door)
-        record: R = door.run(stage.section(self.config), *inputs, **extra, out=out)
+        record: R = importlib.import_module(stage.door).run(stage.section(self.config), *inputs, **extra, out=out)
         return self.store.publish(record, found.record)

@@ -20,10 +20,6 @@ from bigstep.records.verdict import Verdict
 R = TypeVar("R", bound=Record[Any])
 
 
-def _none_chosen(_: Section) -> tuple[str, ...]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Stage(Generic[R]):
     """One step of the pipeline.
@@ -45,7 +41,7 @@ class Stage(Generic[R]):
     door: str
     reads: str
     sources: str = ""
-    chosen: Callable[[Any], tuple[str, ...]] = _none_chosen
+    chosen: Callable[[Any], tuple[str, ...]] = lambda _: ()
     on_device: bool = False
     resumes: bool = False
     keeps_work: bool = False
@@ -56,17 +52,13 @@ class Stage(Generic[R]):
         return section
 
 
-def _builder(section: Any) -> tuple[str, ...]:
-    return (importlib.import_module("data.stage").BUILDERS[section.kind],)
-
-
 DATA = Stage(
     "data",
     Images,
     door="data.stage",
     reads="data",
     sources="data.stage",
-    chosen=_builder,
+    chosen=lambda section: (importlib.import_module("data.stage").BUILDERS[section.kind],),
     resumes=True,
     keeps_work=True,
 )

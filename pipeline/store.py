@@ -75,8 +75,11 @@ class Store:
             raise
         except Exception as error:
             if shutil.disk_usage(self.folder).free < FULL_BYTES:
-                do = "make room; the same command then goes on from here"
-                raise ConfigError(f"{self.folder}: the disk is full", got=error, do=do) from error
+                raise ConfigError(
+                    f"{self.folder}: the disk is full",
+                    got=error,
+                    do="make room; the same command then goes on from here",
+                ) from error
             raise
 
     def find(self, kind: type[R], key: str) -> R | None:

@@ -203,10 +203,10 @@ class Batcher:
         """Hand the results to the event loop, waking it once."""
         for job, _ in outcomes:
             self._withdraw(job)
-        if not outcomes:
-            return
-        with suppress(RuntimeError):  # the loop was closed while a batch ran: the process ends, nobody waits any more
-            self._loop.call_soon_threadsafe(_deliver, outcomes)
+        if outcomes:
+            # The loop may have been closed while a batch ran: the process ends, nobody waits any more.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_deliver, outcomes)
 
 
 def _deliver(outcomes: list[Outcome]) -> None:

@@ -169,8 +169,12 @@ def measure_interleaved(
         if clock() - told >= PROGRESS_SECONDS:
             told = clock()
             total = math.ceil(max_seconds)
-            elapsed = {"done": min(int(told - start), total), "total": total}
-            log.info("batch %s: %d queries", _span(batches), done, extra=elapsed)
+            log.info(
+                "batch %s: %d queries",
+                _span(batches),
+                done,
+                extra={"done": min(int(told - start), total), "total": total},
+            )
     return {name: Timed(batches[name], tuple(values)) for name, values in seconds.items()}
 
 

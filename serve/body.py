@@ -99,9 +99,12 @@ def decode_file(file: File, spec: InputSpec, allowed_pixels: int) -> tuple[NDArr
             )
         return to_pixels(image, spec), num_pixels
     except DataError as error:
-        status = 415 if isinstance(error, NotAnImage) else 400
         raise Refusal(
-            status, f"{file.name}: {error.what}", got=error.got, expected=error.expected, do=error.do
+            415 if isinstance(error, NotAnImage) else 400,
+            f"{file.name}: {error.what}",
+            got=error.got,
+            expected=error.expected,
+            do=error.do,
         ) from error
 
 

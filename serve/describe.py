@@ -95,10 +95,8 @@ ERROR = {"error": "what; got ...; expected ...; to do: ..."}
 def predict_operation(model: ModelInfo) -> dict[str, Any]:
     """Return the OpenAPI operation of POST /predict, which FastAPI cannot derive: the route reads the body itself."""
     binary = {"type": "string", "format": "binary"}
-    files = {"type": "object", "properties": {"file": {"type": "array", "items": binary}}}
     first, probability = model.labels[0], 0.98
     prediction = {"label": first, "index": 0, "probability": probability, "probabilities": {first: probability}}
-    example = {"model": {"name": model.name, "sha256": model.sha256}, "predictions": [prediction]}
     return {
         "summary": "Classify images",
         "operationId": "predict",
@@ -109,10 +107,17 @@ def predict_operation(model: ModelInfo) -> dict[str, Any]:
         ),
         "requestBody": {
             "required": True,
-            "content": {"image/*": {"schema": binary}, RAW: {"schema": binary}, FORM: {"schema": files}},
+            "content": {
+                "image/*": {"schema": binary},
+                RAW: {"schema": binary},
+                FORM: {"schema": {"type": "object", "properties": {"file": {"type": "array", "items": binary}}}},
+            },
         },
         "responses": {
-            "200": _json("One prediction per image", example),
+            "200": _json(
+                "One prediction per image",
+                {"model": {"name": model.name, "sha256": model.sha256}, "predictions": [prediction]},
+            ),
             **{str(code): _json(text, ERROR) for code, text in STATUSES.items()},
         },
     }
@@ -123,7 +128,6 @@ def infer_operation(model: ModelInfo, contract: Contract, path: str) -> dict[str
     _, *inner = model.input.shape
     tensor = {"name": contract.input_name, "shape": [1, *inner], "datatype": "UINT8", "data": ["..."]}
     output = {"name": contract.output_name, "datatype": "FP32", "shape": [1, len(model.labels)], "data": ["..."]}
-    answer = {"model_name": model.name, "model_version": model.version, "id": "1", "outputs": [output]}
     statuses = STATUSES | {
         400: "The body is not JSON, is in binary form, or is not what the metadata of the model says",
         404: "No such model or version",
@@ -137,7 +141,10 @@ def infer_operation(model: ModelInfo, contract: Contract, path: str) -> dict[str
         "parameters": path_parameters(model, path),
         "requestBody": {"required": True, **_content({"id": "1", "inputs": [tensor]})},
         "responses": {
-            "200": _json("Logits, in the order of the images", answer),
+            "200": _json(
+                "Logits, in the order of the images",
+                {"model_name": model.name, "model_version": model.version, "id": "1", "outputs": [output]},
+            ),
             **{str(code): _json(text, ERROR) for code, text in sorted(statuses.items())},
         },
     }

@@ -128,8 +128,7 @@ class BodyLimit:
             if size:
                 read_bytes += size
                 self.held_bytes += size
-                refusal = self._refusal(read_bytes)
-                if refusal:
+                if refusal := self._refusal(read_bytes):
                     if closes and message.get("more_body"):
                         await self._discard(receive)
                     raise refusal

@@ -68,8 +68,9 @@ class Predictor:
         Returns:
             float32, shape (N, K). Values may be non-finite: whoever judges must look.
         """
-        feed = {self.contract.input_name: np.ascontiguousarray(images_NHWC)}
-        logits: NDArray[np.float32] = self.session.run([self.contract.output_name], feed)[0]
+        logits: NDArray[np.float32] = self.session.run(
+            [self.contract.output_name], {self.contract.input_name: np.ascontiguousarray(images_NHWC)}
+        )[0]
         return logits
 
     def predict_all(self, images_NHWC: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float32]:
@@ -122,14 +123,13 @@ def _no_cuda(got: object) -> ConfigError:
 
 def _check_contract(path: Path, session: ort.InferenceSession, contract: Contract) -> None:
     spec = contract.input
-    expected = {
-        "input": (contract.input_name, "tensor(uint8)", [spec.height_px, spec.width_px, spec.channels]),
-        "output": (contract.output_name, "tensor(float)", [len(contract.labels)]),
-    }
     found = {
         "input": [(i.name, i.type, list(i.shape[1:])) for i in session.get_inputs()],
         "output": [(o.name, o.type, list(o.shape[1:])) for o in session.get_outputs()],
     }
-    for side, wanted in expected.items():
+    for side, wanted in {
+        "input": (contract.input_name, "tensor(uint8)", [spec.height_px, spec.width_px, spec.channels]),
+        "output": (contract.output_name, "tensor(float)", [len(contract.labels)]),
+    }.items():
         if found[side] != [wanted]:
             raise RecordError(f"{path} does not keep the {side} contract", got=found[side], expected=[wanted])

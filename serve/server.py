@@ -35,8 +35,9 @@ def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:  # getaddrinfo would take it modulo 65536
         raise ConfigError(f"cannot listen on {host}:{port}", got=f"port {port}", expected="0 to 65535")
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         return socket.create_server(address, family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
         raise ConfigError(

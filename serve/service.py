@@ -48,11 +48,10 @@ class Service:
         self.contract = bundle.info.contract
         self.model: ModelInfo = model_info(bundle, form, limits, device)
         self.metrics = Metrics(self.model.name, self.model.sha256)
-        predictor = Predictor.open(
-            bundle.folder / form.file, self.contract, sha256=form.sha256, threads=limits.threads, device=device
-        )
         self.batcher = Batcher(
-            predictor.predict,
+            Predictor.open(
+                bundle.folder / form.file, self.contract, sha256=form.sha256, threads=limits.threads, device=device
+            ).predict,
             max_batch=limits.max_batch_images,
             max_queue=limits.max_queue_images,
             observe=self._observe_batch,
@@ -68,8 +67,9 @@ class Service:
         self.batcher.start()
         spec = self.contract.input
         for count in (1, self.limits.max_batch_images):
-            images_NHWC = np.zeros((count, spec.height_px, spec.width_px, spec.channels), np.uint8)
-            await self.batcher.predict(images_NHWC, math.inf)
+            await self.batcher.predict(
+                np.zeros((count, spec.height_px, spec.width_px, spec.channels), np.uint8), math.inf
+            )
         self.state = "ready"
         try:
             yield
@@ -153,9 +153,8 @@ class Service:
         deadline_s = time.monotonic() + self.limits.request_timeout_s
         self.check_ready()
         check_coding(request)
-        body = await self.receive(read)
         logits_NK: NDArray[np.float32] = await _while_connected(
-            request, self._logits(body, decode, deadline_s), deadline_s
+            request, self._logits(await self.receive(read), decode, deadline_s), deadline_s
         )
         if not np.isfinite(logits_NK).all():
             raise Refusal(

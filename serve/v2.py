@@ -88,13 +88,12 @@ class V2:
         """Describe the model's input and output."""
         self._check_named(request)
         _, *inner = self.model.input.shape
-        num_labels = len(self.model.labels)
         return {
             "name": self.model.name,
             "versions": [self.model.version],
             "platform": "onnxruntime_onnx",
             "inputs": [{"name": self.contract.input_name, "datatype": "UINT8", "shape": [-1, *inner]}],
-            "outputs": [{"name": self.contract.output_name, "datatype": "FP32", "shape": [-1, num_labels]}],
+            "outputs": [{"name": self.contract.output_name, "datatype": "FP32", "shape": [-1, len(self.model.labels)]}],
         }
 
     async def model_ready(self, request: Request) -> dict[str, Any]:
@@ -118,8 +117,7 @@ class V2:
             return found.images
 
         logits_NK = await self.service.classify(request, request.body, decode)
-        answer = infer_answer(self.model, self.contract, asked[0], logits_NK)
-        return Response(answer, media_type="application/json")
+        return Response(infer_answer(self.model, self.contract, asked[0], logits_NK), media_type="application/json")
 
     def _check_named(self, request: Request) -> None:
         for what, known in (("model", self.model.name), ("version", self.model.version)):

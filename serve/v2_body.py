@@ -68,8 +68,12 @@ def infer_answer(model: ModelInfo, contract: Contract, asked: InferRequest, logi
         "shape": list(logits_NK.shape),
         "data": logits_NK.ravel().tolist(),
     }
-    repeated = {} if asked.id is None else {"id": asked.id}
-    answer = {"model_name": model.name, "model_version": model.version, **repeated, "outputs": [output]}
+    answer = {
+        "model_name": model.name,
+        "model_version": model.version,
+        **({} if asked.id is None else {"id": asked.id}),
+        "outputs": [output],
+    }
     return json.dumps(answer).encode()
 
 
@@ -100,8 +104,7 @@ def _check_parts(body: bytes, contract: Contract, limits: Limits) -> None:
     spec = contract.input
     values = limits.max_images * spec.height_px * spec.width_px * spec.channels + SPARE_COMMAS
     for sign, most, do in ((b",", values, "send several requests"), (b"[", MAX_LISTS, FLAT), (b"{", MAX_LISTS, FLAT)):
-        found = body.count(sign)
-        if found > most:
+        if (found := body.count(sign)) > most:
             raise Refusal(
                 413,
                 "the JSON has too many parts",
@@ -118,8 +121,7 @@ def _check_outputs(outputs: Any, name: str) -> None:
         parameters = _parameters("parameters of the output", output)
         if parameters.get("binary_data"):
             raise Refusal(400, NO_BINARY, got="binary_data true", expected="binary_data false, or none", do=ASK_JSON)
-        others = sorted(set(parameters) - {"binary_data"})
-        if others:
+        if others := sorted(set(parameters) - {"binary_data"}):
             raise Refusal(
                 400, "these output parameters are not spoken", got=shown(others), expected="none, or binary_data false"
             )

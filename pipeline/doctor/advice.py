@@ -64,16 +64,9 @@ def _serve_is_blocked(facts: Facts) -> bool:
     return _blocked("serve", facts) is not None
 
 
-def _runtime_is_broken(facts: Facts) -> bool:
-    return facts.onnxruntime.installed and not (facts.onnxruntime.works and facts.providers[CPU].works)
-
-
-def _driver_works(facts: Facts) -> bool:
-    return facts.has_gpu and facts.driver.installed and facts.driver.works
-
-
 def _lacks_cuda(facts: Facts) -> bool:
-    return _driver_works(facts) and (facts.cuda_provider is None or not facts.cuda_provider.works)
+    driver_works = facts.has_gpu and facts.driver.installed and facts.driver.works
+    return driver_works and (facts.cuda_provider is None or not facts.cuda_provider.works)
 
 
 CHOICES = (
@@ -126,7 +119,9 @@ ADVICE = (  # by what it is good for, most needed first
     Rule("serve", lambda f: f.both_runtimes, ("{one}", ONE_RUNTIME + SERVER_CPU)),
     Rule(
         "serve",
-        lambda f: _serve_is_blocked(f) and _runtime_is_broken(f),
+        lambda f: (
+            _serve_is_blocked(f) and f.onnxruntime.installed and not (f.onnxruntime.works and f.providers[CPU].works)
+        ),
         ("to serve", "pip install --force-reinstall --no-deps onnxruntime"),
     ),
     Rule("serve", _serve_is_blocked, ("to serve", SERVER_CPU)),
@@ -165,11 +160,12 @@ ADVICE = (  # by what it is good for, most needed first
 
 def choices(facts: Facts) -> list[Choice]:
     """Say for every stage what it will use, or why it cannot run."""
-    found = []
-    for stage, (uses, why) in _first_of_each(CHOICES, facts).items():
-        blocked = _blocked(stage, facts)
-        found.append(Choice(name=stage, uses=None if blocked else uses, why=blocked or why))
-    return found
+    chosen = _first_of_each(CHOICES, facts)
+    blocked = {stage: _blocked(stage, facts) for stage in chosen}
+    return [
+        Choice(name=stage, uses=None if blocked[stage] else uses, why=blocked[stage] or why)
+        for stage, (uses, why) in chosen.items()
+    ]
 
 
 def advice(facts: Facts) -> list[Advice]:

@@ -70,10 +70,13 @@ class Running:
         self.stop_at = time.monotonic() + limit_s
         self.process: subprocess.Popen[bytes] | None = None
         self.error = ""
-        pipe = subprocess.PIPE
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter, or nvidia-smi
-                command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
         except (OSError, ValueError) as error:
             self.error = str(error)
@@ -112,7 +115,8 @@ def read(ended: Ended) -> Finding:
     try:
         found = Finding.model_validate_json(ended.out)
     except ValidationError:
-        return Finding(works=False, why=_shown(f"{how_it_ended(ended)}: {_last(ended.err)}"))
+        *_, last = ["", *ended.err.strip().splitlines()]
+        return Finding(works=False, why=_shown(f"{how_it_ended(ended)}: {last}"))
     missing = re.search(r"with error: *(\S.*)", ended.err)  # where a library is missing, onnxruntime only logs that
     why = missing[1] if missing and not found.works else found.why
     return found.model_copy(update={"why": _shown(why) if why else None})
@@ -127,10 +131,6 @@ def how_it_ended(ended: Ended) -> str:
     with suppress(ValueError):
         return f"was ended by {signal.Signals(-ended.code).name}"
     return f"was ended by signal {-ended.code}"
-
-
-def _last(text: str) -> str:
-    return (text.strip().splitlines() or [""])[-1]
 
 
 def _shown(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import platform
 from collections.abc import Mapping
@@ -56,15 +55,27 @@ class Diagnosis(Value):
         for heading in ("stage", "uses", "why"):
             stages.add_column(heading, no_wrap=heading == "stage", overflow="fold")
         for choice in self.stages:
-            uses = Text(choice.uses) if choice.uses else Text("cannot run", style="red")
-            stages.add_row(choice.name, uses, _text(choice.why, console))
-        target = f"compress.target_cpu = {self.target_cpu.uses}, {self.target_cpu.why}"
-        console.print("", stages, "", target, sep="\n", markup=False)
+            stages.add_row(
+                choice.name,
+                Text(choice.uses) if choice.uses else Text("cannot run", style="red"),
+                _text(choice.why, console),
+            )
+        console.print(
+            "",
+            stages,
+            "",
+            f"compress.target_cpu = {self.target_cpu.uses}, {self.target_cpu.why}",
+            sep="\n",
+            markup=False,
+        )
         for item in self.advice:
             console.print("", _text(f"{item.gain[0].upper()}{item.gain[1:]}:", console), sep="\n")
             console.print(f"  {item.do}", markup=False, soft_wrap=True)  # to be copied whole
-        sign = "[green]bigstep serve works here.[/]" if self.healthy else "[red]bigstep serve does not work here.[/]"
-        console.print("", sign, sep="\n")
+        console.print(
+            "",
+            "[green]bigstep serve works here.[/]" if self.healthy else "[red]bigstep serve does not work here.[/]",
+            sep="\n",
+        )
 
 
 def examine(missing: Mapping[str, list[str]], root: Path = machine.ROOT, *, limit_s: float = LIMIT_S) -> Diagnosis:
@@ -84,8 +95,10 @@ def examine(missing: Mapping[str, list[str]], root: Path = machine.ROOT, *, limi
     running: list[Running] = [*started.values(), *([smi] if smi else [])]
     try:
         found = {"onnxruntime": attempt.read(started["onnxruntime"].end())}  # which says what else to try
-        names = dict.fromkeys([*found["onnxruntime"].providers, CPU])
-        tried = {name: attempt.start("provider", name, limit_s=limit_s) for name in names}
+        tried = {
+            name: attempt.start("provider", name, limit_s=limit_s)
+            for name in dict.fromkeys([*found["onnxruntime"].providers, CPU])
+        }
         running += tried.values()
         providers = {name: attempt.read(probe.end()) for name, probe in tried.items()}
         found |= {name: attempt.read(probe.end()) for name, probe in started.items() if name not in found}
@@ -94,27 +107,20 @@ def examine(missing: Mapping[str, list[str]], root: Path = machine.ROOT, *, limi
         for probe in running:
             probe.kill()
     facts = Facts(
-        bigstep=_version("bigstep") or "unknown",
+        bigstep=machine.installed_version("bigstep") or "unknown",
         python=platform.python_version(),
         machine=described,
         gpus=listed,
         nvidia_smi=smi_says,
         providers=providers,
         missing=dict(missing),
-        both_runtimes=None not in (_version("onnxruntime"), _version("onnxruntime-gpu")),
+        both_runtimes=None
+        not in (machine.installed_version("onnxruntime"), machine.installed_version("onnxruntime-gpu")),
         **found,
     )
     return Diagnosis(facts=facts, stages=choices(facts), target_cpu=target_cpu(facts), advice=advice(facts))
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _text(says: str, console: Console) -> Text:
     """Return text that an output of any encoding takes; names and messages of others hold any character."""
-    encoding = console.encoding
-    return Text(says.encode(encoding, "backslashreplace").decode(encoding))
+    return Text(says.encode(console.encoding, "backslashreplace").decode(console.encoding))

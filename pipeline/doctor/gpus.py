@@ -39,11 +39,10 @@ def read(ended: Ended) -> tuple[list[Gpu], str | None]:
 
 
 def _gpu(name: str, driver: str, memory_mib: str, capability: str) -> Gpu:
-    memory_bytes = int(memory_mib) * MIB if memory_mib.isdecimal() else None
     return Gpu(
         name=printable(name, 80),
         driver=_given(driver),
-        memory_bytes=memory_bytes,
+        memory_bytes=int(memory_mib) * MIB if memory_mib.isdecimal() else None,
         compute_capability=_given(capability),
     )
 

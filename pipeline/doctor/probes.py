@@ -45,8 +45,7 @@ def _driver() -> dict[str, Any]:
         return {"works": False, "why": f"cuInit: {(name.value or b'error').decode()} ({code})"}
     cuda.cuDriverGetVersion(ctypes.byref(version))
     cuda.cuDeviceGetCount(ctypes.byref(devices))
-    cuda_version = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return {"works": True, "cuda": cuda_version, "devices": devices.value}
+    return {"works": True, "cuda": f"{version.value // 1000}.{version.value % 1000 // 10}", "devices": devices.value}
 
 
 def _torch() -> dict[str, Any]:
@@ -65,8 +64,11 @@ def _tensorrt() -> dict[str, Any]:
 def _onnxruntime() -> dict[str, Any]:
     onnxruntime = importlib.import_module("onnxruntime")
     # Not asked: Azure, compiled into every build, sends the input to a service on the network.
-    providers = [name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"]
-    return {"works": True, "version": onnxruntime.__version__, "providers": providers}
+    return {
+        "works": True,
+        "version": onnxruntime.__version__,
+        "providers": [name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"],
+    }
 
 
 def _provider(name: str) -> dict[str, Any]:
@@ -81,12 +83,12 @@ def _provider(name: str) -> dict[str, Any]:
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    names = [name] if name == CPU else [name, CPU]
-    session = onnxruntime.InferenceSession(MODEL, options, providers=names, enable_fallback=0)
+    session = onnxruntime.InferenceSession(
+        MODEL, options, providers=[name] if name == CPU else [name, CPU], enable_fallback=0
+    )
     if session.get_providers()[0] != name:
         return {"works": False, "why": f"the session runs on {session.get_providers()[0]}"}
-    x = numpy.full((4, 64), 255, numpy.uint8)
-    as_float, int7, int8 = session.run(["float", "int7", "int8"], {"x": x})
+    as_float, int7, int8 = session.run(["float", "int7", "int8"], {"x": numpy.full((4, 64), 255, numpy.uint8)})
     if not ((as_float == FLOAT).all() and (int7 == INT7).all()):
         got = f"{as_float[0, 0]:g} and {int7[0, 0]}"
         return {"works": False, "why": f"it calculates wrongly: {got}, expected {FLOAT:g} and {INT7}"}

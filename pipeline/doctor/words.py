@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.doctor.attempt import Finding
 from pipeline.doctor.facts import Facts
+from pipeline.doctor.gpus import Gpu
 from pipeline.doctor.probes import CUDA, TENSORRT
 
 GIB = 1024**3
@@ -21,7 +22,7 @@ def lines(facts: Facts) -> list[tuple[str, str]]:
         ("cores", _cores(facts)),
         ("memory", _memory(facts)),
         ("disk", f"{_size(here.disk_free_bytes)} free in this folder" if here.disk_free_bytes is not None else ""),
-        *(("GPU", _gpu(facts, index)) for index in range(len(facts.gpus))),
+        *(("GPU", _gpu(gpu)) for gpu in facts.gpus),
         ("GPU", _without_gpus(facts)),
         ("CUDA", _driver(facts.driver) if facts.has_gpu or facts.driver.installed else ""),
         ("onnxruntime", facts.onnxruntime.in_words()),
@@ -42,17 +43,21 @@ def _memory(facts: Facts) -> str:
     here = facts.machine
     if here.memory_bytes is None:
         return ""
-    parts = [_size(here.memory_bytes)]
-    parts += [f"{_size(here.memory_available_bytes)} available"] if here.memory_available_bytes is not None else []
-    parts += [f"limited to {_size(here.memory_limit_bytes)}"] if here.memory_limit_bytes is not None else []
-    return ", ".join(parts)
+    parts = [
+        _size(here.memory_bytes),
+        f"{_size(here.memory_available_bytes)} available" if here.memory_available_bytes is not None else "",
+        f"limited to {_size(here.memory_limit_bytes)}" if here.memory_limit_bytes is not None else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
-def _gpu(facts: Facts, index: int) -> str:
-    gpu = facts.gpus[index]
-    parts = [gpu.name, _size(gpu.memory_bytes) if gpu.memory_bytes is not None else ""]
-    parts += [f"compute capability {gpu.compute_capability}" if gpu.compute_capability else ""]
-    parts += [f"driver {gpu.driver}" if gpu.driver else ""]
+def _gpu(gpu: Gpu) -> str:
+    parts = [
+        gpu.name,
+        _size(gpu.memory_bytes) if gpu.memory_bytes is not None else "",
+        f"compute capability {gpu.compute_capability}" if gpu.compute_capability else "",
+        f"driver {gpu.driver}" if gpu.driver else "",
+    ]
     return ", ".join(part for part in parts if part)
 
 

@@ -50,10 +50,11 @@ class Place:
         folder = self.folder()
         if folder is None:
             return []
-        found: dict[str, Course] = {}
-        for trial in [*_inside(folder / TRIALS), *_inside(folder / WORK)]:
-            if self.only in (None, trial.name):
-                found[trial.name] = self._read(trial, ended=trial.parent.name != WORK)
+        found = {
+            trial.name: self._read(trial, ended=trial.parent.name != WORK)
+            for trial in [*_inside(folder / TRIALS), *_inside(folder / WORK)]
+            if self.only in (None, trial.name)
+        }
         return [found[name] for name in sorted(found)]
 
     def folder(self) -> Path | None:
@@ -68,7 +69,7 @@ class Place:
     def _read(self, folder: Path, *, ended: bool) -> Course:
         """Read one trial again if its log has grown or it has ended since."""
         log, report = folder / LOG, folder / "trial.json"
-        stamp = (_size(log), _size(report))
+        stamp = (_stat(log, "st_size"), _stat(report, "st_size"))
         if folder not in self._kept or self._kept[folder][0] != stamp:
             trial = None
             with suppress(OSError, ValidationError):
@@ -106,10 +107,8 @@ def held(folder: Path) -> bool:
     try:
         with (folder / "lock").open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
     return False
 
 
@@ -123,10 +122,6 @@ def _touched_ns(training: Path) -> int:
     """Return when a training was last at work: folders change when trials begin and end, logs with every epoch."""
     folders = [training, training / TRIALS, *_inside(training / WORK)]
     return max(_stat(path, "st_mtime_ns") for path in [*folders, *(f / LOG for f in folders)])
-
-
-def _size(path: Path) -> int:
-    return _stat(path, "st_size")
 
 
 def _stat(path: Path, what: str) -> int:

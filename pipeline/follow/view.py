@@ -52,8 +52,9 @@ class JsonLines:
     def show(self, courses: Sequence[Course]) -> None:
         """Print what is new."""
         for course, m in self._news.of(courses):
-            found = {"trial": course.name, "step": m.step, "epoch": m.epoch, **m.numbers, "alarms": m.alarms}
-            typer.echo(json.dumps(found))
+            typer.echo(
+                json.dumps({"trial": course.name, "step": m.step, "epoch": m.epoch, **m.numbers, "alarms": m.alarms})
+            )
 
     end = show
 
@@ -83,10 +84,12 @@ class Lines:
         """Print what is new."""
         for course, m in self._news.of(courses):
             found = m.numbers
-            told = f"train {number(found.get('train_loss'))}, validation {number(found.get('validation_loss'))}"
-            told += f", follow the bias {percent(found.get('bias_following'))}"
-            told += f", S*eta/2 {number(found.get('stability'))}, norm {number(found.get('l2'))}"
-            self._print(f"{course.name} step {m.step}, epoch {m.epoch}: {told}")
+            self._print(
+                f"{course.name} step {m.step}, epoch {m.epoch}: "
+                f"train {number(found.get('train_loss'))}, validation {number(found.get('validation_loss'))}, "
+                f"follow the bias {percent(found.get('bias_following'))}, "
+                f"S*eta/2 {number(found.get('stability'))}, norm {number(found.get('l2'))}"
+            )
             for says in m.alarms.values():
                 self._print(f"! {course.name}, {says}")
 
@@ -125,8 +128,7 @@ class Screen:
         alarms = sorted((m.step, c.name, says) for c in courses for m in c.moments for says in m.alarms.values())
         below = [Text(f"! {name}, {says}", "yellow") for _, name, says in alarms[-ALARMS:]]
         below += [Text(note) for note in notes(courses)]
-        taken = 4 + sum(len(self._terminal.render_lines(text)) for text in below)
-        room = max(self._terminal.height - taken, 1)
+        room = max(self._terminal.height - 4 - sum(len(self._terminal.render_lines(text)) for text in below), 1)
         if len(order) > room:
             below.insert(0, Text(f"and {len(order) - room} more", "dim"))
         self._live.update(Group(table(order[:room], _bars(self._terminal)), *below), refresh=True)
@@ -187,8 +189,13 @@ def _row(course: Course, bars: str) -> list[str]:
     state = (SHORT[course.trial.status] if course.trial else "runs") + ("!" if course.alarms else "")
     moments = course.moments
     if not moments:
-        loss = course.trial.train_loss if course.trial else None
-        return [course.name, state, str(course.trial.steps) if course.trial else "-", number(loss), *[""] * 6]
+        return [
+            course.name,
+            state,
+            str(course.trial.steps) if course.trial else "-",
+            number(course.trial.train_loss if course.trial else None),
+            *[""] * 6,
+        ]
     last = moments[-1].numbers
     sharp = [value for m in moments if (value := m.numbers.get("stability")) is not None]
 

@@ -1,5 +1,6 @@
 """What a machine says of itself, for machines that this one is not: a folder stands for `/`."""
 
+import importlib.metadata
 import os
 
 import pytest
@@ -99,3 +100,8 @@ def test_a_removed_working_directory_makes_nothing_raise(tmp_path, monkeypatch):
     gone.rmdir()
     free = machine.describe(tmp_path).disk_free_bytes
     assert free is None or free >= 0
+
+
+def test_a_distribution_that_is_not_installed_has_no_version():
+    assert machine.installed_version("numpy") == importlib.metadata.version("numpy")
+    assert machine.installed_version("not-on-any-index-of-packages") is None

@@ -83,8 +83,10 @@ class Summary:
         for heading in ("bytes", *GROUPS, "ms"):
             table.add_column(heading, justify="right")
         for file in self._files():
-            found = [file.accuracy(group) for group in GROUPS]
-            cells = ["-" if accuracy is None else f"{100 * accuracy:.1f}%" for accuracy in found]
-            latency = f"{file.latency.p50_ms:.3f}" if file.latency else "-"
-            table.add_row(file.form.name, f"{file.form.bytes:,}", *cells, latency)
+            cells = [
+                "-" if (accuracy := file.accuracy(group)) is None else f"{100 * accuracy:.1f}%" for group in GROUPS
+            ]
+            table.add_row(
+                file.form.name, f"{file.form.bytes:,}", *cells, f"{file.latency.p50_ms:.3f}" if file.latency else "-"
+            )
         return table

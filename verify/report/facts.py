@@ -86,6 +86,9 @@ def missing_baselines(run: JudgedRun) -> list[str]:
     compressed = {model.name for model in run.compact.info.baselines}
     why = [(r.name, f"recipe never fitted, so it is missing above ({r.why})") for r in recipes if r.trial is None]
     why += [(r.name, f"recipe chose the same network, {chosen}") for r in recipes if r.trial == chosen]
-    lost = [r.name for r in recipes if r.trial not in (None, chosen) and r.name not in compressed]
-    why += [(name, "network could not be compressed") for name in lost]
+    why += [
+        (r.name, "network could not be compressed")
+        for r in recipes
+        if r.trial not in (None, chosen) and r.name not in compressed
+    ]
     return [f"{name}: this conventional {told}." for name, told in why]

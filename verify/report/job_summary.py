@@ -49,13 +49,18 @@ def _error(outcome: RunOutcome, error: BaseException) -> str:
     place = stopped if " " in stopped else f"in {stopped}"  # "before data", "after verify"
     if isinstance(error, KeyboardInterrupt):
         return f"## ✘ Interrupted {place}\n\n**{_name(outcome)}** · {GO_ON}."
-    parts = [f"## ✘ Stopped {place}", f"**{_name(outcome)}** · {markdown(type(error).__name__)}"]
-    parts.append(fenced(message(error), MOST_MESSAGE))
+    parts = [
+        f"## ✘ Stopped {place}",
+        f"**{_name(outcome)}** · {markdown(type(error).__name__)}",
+        fenced(message(error), MOST_MESSAGE),
+    ]
     if origin(error):
         parts.append(_folded("Traceback", fenced(origin(error), MOST_MESSAGE)))
-    mendable = isinstance(error, BigstepError | OSError)
-    bug = "This is a bug in bigstep; please report it with the traceback."
-    parts.append(f"Once that is mended, {GO_ON}." if mendable else bug)
+    parts.append(
+        f"Once that is mended, {GO_ON}."
+        if isinstance(error, BigstepError | OSError)
+        else "This is a bug in bigstep; please report it with the traceback."
+    )
     return "\n\n".join(parts)
 
 
@@ -64,40 +69,54 @@ def _judged(outcome: RunOutcome, run: JudgedRun, folder: Path) -> str:
     whole, verdict = "report.html" if outcome.error is None else "the run folder", run.verdict.info
     open_ = [check for check in verdict.checks if check.outcome != "passed"]
     parts = [_headline(outcome, run, f"{len(verdict.checks) - len(open_)} of {len(verdict.checks)} checks passed")]
-    told = {"check": open_, "budget": run.measured.budgets}
-    parts += [_checks(head, checks, whole) for head, checks in told.items() if checks]
+    parts += [
+        _checks(head, checks, whole)
+        for head, checks in {"check": open_, "budget": run.measured.budgets}.items()
+        if checks
+    ]
     parts.append(_forms(run, whole))
     if outcome.error is None:
         parts.append(_next(folder, passed=run.outcome == "passed"))
     if verdict.notes:
-        notes = _kept([f"- {markdown(note)}" for note in verdict.notes], whole)
-        parts.append(_folded(f"Notes ({len(verdict.notes)})", notes))
+        parts.append(
+            _folded(f"Notes ({len(verdict.notes)})", _kept([f"- {markdown(note)}" for note in verdict.notes], whole))
+        )
     return "\n\n".join(parts)
 
 
 def _headline(outcome: RunOutcome, run: JudgedRun, tally: str) -> str:
     verdict = run.verdict.info.outcome
     if outcome.error is not None:
-        said = f"{verdict.capitalize()}, {tally}. The run did not end: ship nothing."
-        return f"### What the gate said\n\n{said}"
+        return f"### What the gate said\n\n{verdict.capitalize()}, {tally}. The run did not end: ship nothing."
     return f"## {ICONS[run.outcome]} {headline(verdict, run.outcome)}\n\n**{_name(outcome)}** · {tally}"
 
 
 def _checks(head: str, checks: Sequence[Check], whole: str) -> str:
-    told = [(c, markdown(c.name, MOST_NAME)) for c in facts.worst_first(checks)]
-    rows = [[f"{ICONS[check.outcome]} {check.outcome}", name, markdown(check.says)] for check, name in told]
-    return _table(["", head, "what it says"], rows, whole)
+    return _table(
+        ["", head, "what it says"],
+        [
+            [f"{ICONS[check.outcome]} {check.outcome}", markdown(check.name, MOST_NAME), markdown(check.says)]
+            for check in facts.worst_first(checks)
+        ],
+        whole,
+    )
 
 
 def _forms(run: JudgedRun, whole: str) -> str:
     rows = []
     for file in sorted(facts.forms(run), key=lambda file: not file.served):
         name = markdown(file.form.name, MOST_NAME)
-        row = [f"**{name}**" if file.served else name, file.role]
-        row += [format_bytes(file.form.bytes), f"{file.smaller:.2f}x"]
         accuracies = [file.accuracy(group) for group in (UNBIASED, ALIGNED, CONFLICTING)]
-        row += [NONE if accuracy is None else f"{accuracy:.1%}" for accuracy in accuracies]
-        rows.append([*row, f"{file.latency.p50_ms:.3f} ms" if file.latency else NONE])
+        rows.append(
+            [
+                f"**{name}**" if file.served else name,
+                file.role,
+                format_bytes(file.form.bytes),
+                f"{file.smaller:.2f}x",
+                *(NONE if accuracy is None else f"{accuracy:.1%}" for accuracy in accuracies),
+                f"{file.latency.p50_ms:.3f} ms" if file.latency else NONE,
+            ]
+        )
     heads = ["file", "network", "bytes:", "times smaller:", "unbiased:", "aligned:", "conflicting:", "latency:"]
     about = (
         "Accuracies are on the test split; latency is the median of one image at a time, on the machine of this run."
@@ -114,19 +133,24 @@ def _next(folder: Path, *, passed: bool) -> str:
 
 
 def _stages(outcome: RunOutcome) -> str:
-    rows = [
-        [stage.stage, STATES[stage.action], NONE if stage.action == "not reached" else f"{stage.seconds:.1f}"]
-        for stage in outcome.stages()
-    ]
-    table = _table(["stage", "", "seconds:"], rows, "junit.xml")
+    table = _table(
+        ["stage", "", "seconds:"],
+        [
+            [stage.stage, STATES[stage.action], NONE if stage.action == "not reached" else f"{stage.seconds:.1f}"]
+            for stage in outcome.stages()
+        ],
+        "junit.xml",
+    )
     return _folded("Stages", table) if outcome.error is None else table
 
 
 def _digests(outcome: RunOutcome) -> str:
     rows = [[record.kind, f"`{record.digest}`"] for record in outcome.records.made().values()]
     if outcome.judged is not None:
-        judged = outcome.judged.verdict.info.judged
-        rows += [[f"{markdown(form, MOST_NAME)} (file)", f"`{sha}`"] for form, sha in judged.items()]
+        rows += [
+            [f"{markdown(form, MOST_NAME)} (file)", f"`{sha}`"]
+            for form, sha in outcome.judged.verdict.info.judged.items()
+        ]
     return _folded("Digests (SHA-256)", _table(["", "digest"], rows, "the manifests of the records"))
 
 
@@ -136,9 +160,9 @@ def _name(outcome: RunOutcome) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], whole: str) -> str:
     """Return a table of escaped cells; a head that ends with a colon stands for a column of numbers."""
-    lines = [f"| {' | '.join(head.removesuffix(':') for head in heads)} |"]
-    lines.append(f"| {' | '.join('---:' if head.endswith(':') else '---' for head in heads)} |")
-    return "\n".join(lines) + "\n" + _kept([f"| {' | '.join(row)} |" for row in rows], whole)
+    names = f"| {' | '.join(head.removesuffix(':') for head in heads)} |"
+    rule = f"| {' | '.join('---:' if head.endswith(':') else '---' for head in heads)} |"
+    return f"{names}\n{rule}\n" + _kept([f"| {' | '.join(row)} |" for row in rows], whole)
 
 
 def _kept(lines: Sequence[str], whole: str) -> str:
@@ -148,8 +172,9 @@ def _kept(lines: Sequence[str], whole: str) -> str:
     for line in lines:
         size += len(line.encode())
         if size > MOST_PART_BYTES:
-            missing = len(lines) - len(kept)
-            return "\n".join([*kept, "", f"_{missing:,} more lines are left out here; all are in {whole}._"])
+            return "\n".join(
+                [*kept, "", f"_{len(lines) - len(kept):,} more lines are left out here; all are in {whole}._"]
+            )
         kept.append(line)
     return "\n".join(kept)
 

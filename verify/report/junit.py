@@ -58,15 +58,22 @@ def _stage(stage: StageRun, outcome: RunOutcome) -> Case:
     if stage.action != "stopped" or outcome.error is None:
         return Case(stage.stage, stage.seconds, text=REUSED if stage.action == "reused" else "")
     said, error = message(outcome.error), outcome.error
-    kind = "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
     text = "\n\n".join(part for part in (said, origin(error)) if part)
-    return Case(stage.stage, stage.seconds, "error", kind, said.splitlines()[0], text)
+    return Case(
+        stage.stage,
+        stage.seconds,
+        "error",
+        "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__,
+        said.splitlines()[0],
+        text,
+    )
 
 
 def _gate(outcome: RunOutcome) -> list[Case]:
     if outcome.judged is not None:
-        none = Case("gate", 0.0, "error", "undecided", "no check was made, so nothing is known of the file")
-        return [_check(check) for check in outcome.judged.verdict.info.checks] or [none]
+        return [_check(check) for check in outcome.judged.verdict.info.checks] or [
+            Case("gate", 0.0, "error", "undecided", "no check was made, so nothing is known of the file")
+        ]
     if outcome.error is not None and "verify" in outcome.planned:
         return [Case("gate", result="skipped", message="no verdict was reached: an earlier error stopped the run")]
     return []
@@ -89,15 +96,16 @@ def _element(case: Case, name: str, classname: str) -> ET.Element:
             ET.SubElement(element, "system-out").text = text
         return element
     told = {"type": case.kind, "message": printable(case.message, MOST_ATTRIBUTE)}
-    result = ET.SubElement(element, case.result, {key: value for key, value in told.items() if value})
-    result.text = text or None
+    ET.SubElement(element, case.result, {key: value for key, value in told.items() if value}).text = text or None
     return element
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
-    counts = {word: sum(case.result == result for case in cases) for result, word in COUNTED.items()}
-    seconds = sum(_ms(case) for case in cases) / 1000
-    return {"tests": str(len(cases)), **{k: str(n) for k, n in counts.items()}, "time": f"{seconds:.3f}"}
+    return {
+        "tests": str(len(cases)),
+        **{word: str(sum(case.result == result for case in cases)) for result, word in COUNTED.items()},
+        "time": f"{sum(_ms(case) for case in cases) / 1000:.3f}",
+    }
 
 
 def _ms(case: Case) -> int:

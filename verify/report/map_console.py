@@ -24,7 +24,7 @@ COLUMNS = {  # metric: heading, format
 
 @dataclass(frozen=True)
 class MapSummary:
-    """Hold a finished map and the folder in which its page lies."""
+    """A finished map, and the folder in which its page lies."""
 
     record: RateMap
     folder: Path
@@ -61,9 +61,9 @@ class MapSummary:
             table.add_column(heading, justify="right")
         for rate in self.record.info.rates:
             statuses = [t.status for t in self.record.info.trials if t.rate == rate]
-            cells = []
-            for name, (_, form) in COLUMNS.items():
-                value = mean(self.record.info, name, rate)
-                cells.append("-" if value is None else form.format(value))
+            cells = [
+                "-" if (value := mean(self.record.info, name, rate)) is None else form.format(value)
+                for name, (_, form) in COLUMNS.items()
+            ]
             table.add_row(f"{rate:.4g}", f"{statuses.count('fitted')}/{len(statuses)}", *cells)
         return table

@@ -21,7 +21,7 @@ FEWEST_RATES = 4  # a rank correlation of three says nothing
 
 @dataclass(frozen=True)
 class Correlation:
-    """Hold Spearman's rank correlation of a metric with the rate, over the rates at which every seed fitted.
+    """Spearman's rank correlation of a metric with the rate, over the rates at which every seed fitted.
 
     `rho` is the mean over seeds, each over its own rates, `low` and `high` the smallest and largest of a seed. `p` is
     two-sided and not corrected for the number of metrics: the share of permutations of the rates within each seed whose
@@ -75,8 +75,8 @@ def correlations(info: RateMapInfo) -> list[Correlation]:
 
     Residuals say how well a number was measured, and are left out.
     """
-    found = [_correlation(info, metric) for metric in present(info) if not metric.name.endswith("residual")]
-    return [c for c in found if c is not None]
+    measured = [metric for metric in present(info) if not metric.name.endswith("residual")]
+    return [found for metric in measured if (found := _correlation(info, metric)) is not None]
 
 
 def _correlation(info: RateMapInfo, metric: Metric) -> Correlation | None:
@@ -112,8 +112,7 @@ def _rank_correlations(table_SR: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _p_value(table_SR: NDArray[np.float64]) -> float:
     observed = abs(_rank_correlations(table_SR).mean())
-    rng = np.random.default_rng(0)
-    drawn_BSR = rng.permuted(np.broadcast_to(table_SR, (PERMUTATIONS, *table_SR.shape)), axis=2)
+    drawn_BSR = np.random.default_rng(0).permuted(np.broadcast_to(table_SR, (PERMUTATIONS, *table_SR.shape)), axis=2)
     means_B = _rank_correlations(drawn_BSR.reshape(-1, table_SR.shape[1])).reshape(PERMUTATIONS, -1).mean(axis=1)
     return float((1 + np.sum(np.abs(means_B) >= observed - 1e-12)) / (1 + PERMUTATIONS))
 
@@ -145,10 +144,8 @@ def _move(info: RateMapInfo, name: str, rates: Sequence[float]) -> str | None:
 
 
 def _loss_sentence(info: RateMapInfo) -> str:
-    rates = fitting_rates(info)
     epochs = common_epochs(info)
-    shares = {r: moment_mean(info, r, epochs[0]) for r in rates} if epochs else {}
-    known = [(r, v) for r, v in shares.items() if v is not None]
+    known = [(r, v) for r in fitting_rates(info) if epochs and (v := moment_mean(info, r, epochs[0])) is not None]
     if len(known) < 2:
         return "The share of conflicting images in the training loss was not measured over time."
     (low, first), (high, last) = known[0], known[-1]

@@ -12,7 +12,7 @@ Form = Literal["fraction", "count", "number"]
 
 @dataclass(frozen=True)
 class Metric:
-    """Name one number of a trial, say how to print it, and define it in a line with its source."""
+    """One number of a trial: its names, how to print it, and its definition in a line with the source."""
 
     name: str
     title: str
@@ -22,7 +22,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Panel:
-    """Name what shares one of the opening panels, and what its sentence speaks of beside.
+    """What shares one of the opening panels, and what its sentence speaks of beside.
 
     `relative` metrics are drawn as multiples of their mean at the smallest rate. What lies far from the rest of a panel
     would flatten it, so it is told here and drawn behind.

@@ -32,13 +32,18 @@ def documents(info: RateMapInfo, name: str) -> dict[str, str]:
         name: what the run is called.
     """
     facts = _facts(info, name)
-    drawn = {
-        "axis": map_plots.axis(info),
-        "panels": [(map_plots.panel(info, which), map_facts.sentence(info, which)) for which in PANELS],
-        "small": [(m, map_plots.small(info, m)) for m in map_facts.present(info) if m.name not in OPENING],
-    }
     return {
-        "lr-map.html": html_page("map.html", {**facts, "plots": drawn}),
+        "lr-map.html": html_page(
+            "map.html",
+            {
+                **facts,
+                "plots": {
+                    "axis": map_plots.axis(info),
+                    "panels": [(map_plots.panel(info, which), map_facts.sentence(info, which)) for which in PANELS],
+                    "small": [(m, map_plots.small(info, m)) for m in map_facts.present(info) if m.name not in OPENING],
+                },
+            },
+        ),
         "lr-map.md": markdown_page("map.md", facts),
         "lr-map.csv": numbers_csv(info),
         "lr-map-thresholds.csv": thresholds_csv(info),
@@ -54,17 +59,21 @@ def numbers_csv(info: RateMapInfo) -> str:
     """
     names = sorted({name for trial in info.trials for name in trial.numbers})
     rows = [row for trial in info.trials for row in _trial_rows(trial, names)]
-    steps = {(t.rate, t.seed): t for t in info.trials}
+    trials = {(t.rate, t.seed): t for t in info.trials}
     for second in info.second_phase:
-        trial = steps[second.rate, second.seed]
-        rows += [_row(trial, f"second.{name}", value) for name, value in _second_numbers(second).items()]
+        rows += [
+            _row(trials[second.rate, second.seed], f"second.{name}", value)
+            for name, value in _second_numbers(second).items()
+        ]
     return _csv(ROW, rows)
 
 
 def thresholds_csv(info: RateMapInfo) -> str:
     """Return one row per threshold: its interval, where an empty end is open, its step budget, and what it says."""
-    header = ("threshold", "low", "high", "steps", "says")
-    return _csv(header, [[t.name, _cell(t.low), _cell(t.high), _cell(t.steps), t.says] for t in info.thresholds])
+    return _csv(
+        ("threshold", "low", "high", "steps", "says"),
+        [[t.name, _cell(t.low), _cell(t.high), _cell(t.steps), t.says] for t in info.thresholds],
+    )
 
 
 def _trial_rows(trial: MapTrial, names: Sequence[str]) -> list[list[str]]:
@@ -113,20 +122,26 @@ def _facts(info: RateMapInfo, name: str) -> dict[str, Any]:
 
 def _rate_row(info: RateMapInfo, rate: float) -> dict[str, Any]:
     statuses = [t.status for t in info.trials if t.rate == rate]
-    told = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
     cells = {}
     for metric in METRICS:
         found, spread = map_facts.mean(info, metric.name, rate), map_facts.deviation(info, metric.name, rate)
-        beside = f" ± {write(spread, metric.form)}" if found is not None and spread is not None else ""
-        cells[metric.name] = write(found, metric.form) + beside
-    return {"rate": f"{rate:.4g}", "seeds": told, **cells}
+        cells[metric.name] = write(found, metric.form) + (
+            f" ± {write(spread, metric.form)}" if found is not None and spread is not None else ""
+        )
+    return {
+        "rate": f"{rate:.4g}",
+        "seeds": ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses)),
+        **cells,
+    }
 
 
 def _second_row(row: SecondPhase) -> dict[str, str]:
-    numbers = {name: write(value, "fraction") for name, value in _second_numbers(row).items()}
-    told = {1: "regime 1", 2: "regime 2"}[row.regime]
-    where = "regime 1" if row.regime == 1 else "2A" if row.fault is None else f"not 2A: {row.fault}"
-    return {"rate": f"{row.rate:.4g}", "regime": told, "where": where, **numbers}
+    return {
+        "rate": f"{row.rate:.4g}",
+        "regime": {1: "regime 1", 2: "regime 2"}[row.regime],
+        "where": "regime 1" if row.regime == 1 else "2A" if row.fault is None else f"not 2A: {row.fault}",
+        **{name: write(value, "fraction") for name, value in _second_numbers(row).items()},
+    }
 
 
 def _correlation_row(found: Correlation) -> dict[str, str]:

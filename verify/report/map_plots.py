@@ -53,8 +53,9 @@ def small(info: RateMapInfo, metric: Metric) -> str:
         axes = figure.add_axes((0.17, 0.13, 0.8, 0.83))  # a layout engine would take most of the time
         _draw_metric(axes, info, metric.name, MARKS[1], relative=False)
         _shade(axes, info)
-        ends = [info.rates[0], *map_facts.fitting_rates(info)[-1:], info.rates[-1]]
-        plain_log_axis(axes, ends, lambda rate: f"{rate:.2g}")
+        plain_log_axis(
+            axes, [info.rates[0], *map_facts.fitting_rates(info)[-1:], info.rates[-1]], lambda rate: f"{rate:.2g}"
+        )
         axes.set_xlim(info.rates[0] / MARGIN, info.rates[-1] * MARGIN)
         return svg(figure, f"{metric.title} against the learning rate")
 
@@ -76,8 +77,7 @@ def poster(info: RateMapInfo) -> str:
 
 def _figure(height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(WIDTH, height))
-    axes = figure.add_axes((LEFT, 0.32 / height, RIGHT - LEFT, 1 - 0.78 / height))
-    return figure, axes
+    return figure, figure.add_axes((LEFT, 0.32 / height, RIGHT - LEFT, 1 - 0.78 / height))
 
 
 def _ticks(axes: Any, info: RateMapInfo) -> None:
@@ -164,8 +164,18 @@ def _draw_panel(axes: Any, info: RateMapInfo, which: Panel) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.99), "borderaxespad": 0, "borderpad": 0.3}
-        axes.legend(handles, labels, ncols=len(labels), fontsize=8, handlelength=1.8, columnspacing=1.2, **place)
+        axes.legend(
+            handles,
+            labels,
+            ncols=len(labels),
+            fontsize=8,
+            handlelength=1.8,
+            columnspacing=1.2,
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 0.99),
+            borderaxespad=0,
+            borderpad=0.3,
+        )
     else:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#555555")
 
@@ -173,12 +183,10 @@ def _draw_panel(axes: Any, info: RateMapInfo, which: Panel) -> None:
 def _draw_metric(axes: Any, info: RateMapInfo, name: str, mark: tuple[str, str, str], *, relative: bool) -> None:
     """Draw each seed as a small point, and the mean of the rates of which every seed has the number as a line."""
     colour, marker, dash = mark
-    means = [(rate, map_facts.mean(info, name, rate)) for rate in info.rates]
-    known = [(rate, value) for rate, value in means if value is not None]
+    known = [(rate, value) for rate in info.rates if (value := map_facts.mean(info, name, rate)) is not None]
     if not any(map_facts.values(info, name, rate) for rate in info.rates):
         return
     unit = known[0][1] if relative and known and known[0][1] else 1.0
-    label = BY_NAME[name].title + (f" / {write(unit, 'number')}" if relative and known else "")
     axes.plot(
         [r for r, _ in known],
         [v / unit for _, v in known],
@@ -186,7 +194,7 @@ def _draw_metric(axes: Any, info: RateMapInfo, name: str, mark: tuple[str, str, 
         marker=marker,
         markersize=4,
         color=colour,
-        label=label,
+        label=BY_NAME[name].title + (f" / {write(unit, 'number')}" if relative and known else ""),
     )
     points = [(rate, value / unit) for rate in info.rates for value in map_facts.values(info, name, rate)]
     axes.scatter(

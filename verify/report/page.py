@@ -94,19 +94,22 @@ def _paragraph(name: str, run: JudgedRun) -> str:
     if group == CONFLICTING:
         which = f"the test images whose {' or '.join(run.images.info.attributes)} suggests a wrong label"
     now, was = _percent(served.accuracy(group)), _percent(dense.accuracy(group))
+    alike = ("compact_baseline", served.form.precision)
+    told = [
+        f"{rival.form.name} on {_percent(rival.accuracy(group))}"
+        for rival in facts.forms(run)
+        if (rival.form.role, rival.form.precision) == alike
+    ]
     sentences = [
         f"{name} sorts {run.images.info.name} into {len(run.exported.info.contract.labels)} labels.",
         f"The file to ship, {served.form.file}, is {format_bytes(served.form.bytes)} large, "
         f"the uncompressed network {served.smaller:.1f} times that.",
         f"On {which} it is right on {now}, the uncompressed network on {was}.",
+        *([f"Conventionally trained and compressed alike: {', '.join(told)}."] if told else []),
+        *_worst_label(run, dense, served),
+        *_first_open(run.verdict.info.checks, "checks"),
+        *_first_open(run.measured.budgets, "budgets"),
     ]
-    alike = ("compact_baseline", served.form.precision)
-    rivals = [rival for rival in facts.forms(run) if (rival.form.role, rival.form.precision) == alike]
-    told = [f"{rival.form.name} on {_percent(rival.accuracy(group))}" for rival in rivals]
-    sentences += [f"Conventionally trained and compressed alike: {', '.join(told)}."] if told else []
-    sentences += _worst_label(run, dense, served)
-    sentences += _first_open(run.verdict.info.checks, "checks")
-    sentences += _first_open(run.measured.budgets, "budgets")
     return " ".join(sentences)
 
 
@@ -138,8 +141,10 @@ def _form_row(facts: FormFacts) -> dict[str, Any]:
 
 
 def _timed(run: JudgedRun) -> str:
-    readings = run.measured.latency, run.measured.throughput
-    fewest = [min((reading.n for reading in found.values()), default=0) for found in readings]
+    fewest = [
+        min((reading.n for reading in found.values()), default=0)
+        for found in (run.measured.latency, run.measured.throughput)
+    ]
     if not all(fewest):
         return "not measured"
     return f"{fewest[0]:,} queries of each file at batch 1 and {fewest[1]:,} at its best batch"
@@ -163,14 +168,20 @@ def _changed_predictions(run: JudgedRun) -> list[Flips]:
 def _label_row(label: str, dense: FormFacts, served: FormFacts) -> dict[str, str]:
     was, now = (form.scores[f"label={label}"] for form in (dense, served))
     change = None if was.accuracy is None or now.accuracy is None else now.accuracy - was.accuracy
-    found = {"label": label, "n": f"{now.n:,}", "change": _points(change)}
-    return {**found, "dense": _bounded(was), "served": _bounded(now)}
+    return {
+        "label": label,
+        "n": f"{now.n:,}",
+        "change": _points(change),
+        "dense": _bounded(was),
+        "served": _bounded(now),
+    }
 
 
 def _worst_label(run: JudgedRun, dense: FormFacts, served: FormFacts) -> list[str]:
     """Name the label that lost most by compression; no sentence where none lost anything."""
-    groups = {label: f"label={label}" for label in run.images.info.labels}
-    pairs = {label: (dense.accuracy(group), served.accuracy(group)) for label, group in groups.items()}
+    pairs = {
+        label: (dense.accuracy(f"label={label}"), served.accuracy(f"label={label}")) for label in run.images.info.labels
+    }
     losses = {label: was - now for label, (was, now) in pairs.items() if was is not None and now is not None}
     worst = max(losses, key=losses.__getitem__, default=None)
     if worst is None or losses[worst] <= 0:
@@ -180,11 +191,11 @@ def _worst_label(run: JudgedRun, dense: FormFacts, served: FormFacts) -> list[st
 
 
 def _rate_row(trained: TrainedInfo, point: RatePoint) -> dict[str, Any]:
-    fitted = sum(status == "fitted" for status in point.statuses)
     others = sorted({status for status in point.statuses if status != "fitted"})
     return {
         "rate": f"{point.rate:.4g}" + (" warm-up" if point.recipe.warmup_steps else ""),
-        "seeds": f"{fitted} of {len(point.statuses)} fitted" + (f" ({', '.join(others)})" if others else ""),
+        "seeds": f"{point.statuses.count('fitted')} of {len(point.statuses)} fitted"
+        + (f" ({', '.join(others)})" if others else ""),
         UNBIASED: _percent(point.numbers.get("unbiased")),
         ALIGNED: _percent(point.numbers.get("aligned")),
         CONFLICTING: _percent(point.numbers.get("conflicting")),
@@ -195,8 +206,10 @@ def _rate_row(trained: TrainedInfo, point: RatePoint) -> dict[str, Any]:
 
 
 def _drops(candidate: Candidate) -> str:
-    drops = [(d, f"drop {100 * d.drop:.2f}, at most {100 * d.high:.2f} points") for d in candidate.drops]
-    return "; ".join(f"{d.group} {d.after:.1%} ({points})" for d, points in drops) or NONE
+    told = (
+        f"{d.group} {d.after:.1%} (drop {100 * d.drop:.2f}, at most {100 * d.high:.2f} points)" for d in candidate.drops
+    )
+    return "; ".join(told) or NONE
 
 
 def _percent(fraction: float | None) -> str:

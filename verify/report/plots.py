@@ -76,8 +76,14 @@ def learning_rates(trained: TrainedInfo) -> str:
             _hatch_unfitted(axes, points)
             axes.axvline(chosen, color="#111111", linewidth=1.2)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        panels[0].annotate(f"chosen {chosen:g}", (chosen, 1.0), (4, 2), fontweight="bold", **place)
+        panels[0].annotate(
+            f"chosen {chosen:g}",
+            (chosen, 1.0),
+            (4, 2),
+            fontweight="bold",
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+        )
         plain_log_axis(panels[-1], rates)
         panels[-1].set_xlabel("learning rate of plain SGD (logarithmic)")
         figure.supylabel(SPLITS[trained.rule], fontsize=10)
@@ -127,12 +133,16 @@ def _hatch_unfitted(axes: Any, points: Sequence[RatePoint]) -> None:
     rates = [point.rate for point in points]
     step = (rates[-1] / rates[0]) ** (0.5 / max(len(rates) - 1, 1)) if len(rates) > 1 else 1.5
     for point in points:
-        failed = sum(status in FAILED for status in point.statuses)
-        if failed:
+        if failed := sum(status in FAILED for status in point.statuses):
             near, far = point.rate / step, point.rate * step
             axes.axvspan(near, far, facecolor="none", edgecolor="#bbbbbb", hatch="///", linewidth=0)
-            text = f"{failed} of {len(point.statuses)}\ndid not fit"
-            axes.annotate(text, (point.rate, 0.04), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
+            axes.annotate(
+                f"{failed} of {len(point.statuses)}\ndid not fit",
+                (point.rate, 0.04),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                fontsize=7,
+            )
 
 
 def _draw_steps(axes: Any, kept: Sequence[Candidate]) -> None:
@@ -144,8 +154,14 @@ def _draw_steps(axes: Any, kept: Sequence[Candidate]) -> None:
     steps = range(len(kept) + 1)
     for group, before in [(drop.group, drop.before) for drop in kept[0].drops]:
         colour, marker, dash = INK.get(group, OTHER)
-        line = [before, *(_accuracy_after(candidate, group) for candidate in kept)]
-        axes.plot(steps, line, dash, marker=marker, color=colour, label=group)
+        axes.plot(
+            steps,
+            [before, *(_accuracy_after(candidate, group) for candidate in kept)],
+            dash,
+            marker=marker,
+            color=colour,
+            label=group,
+        )
     axes.set_xticks(steps, ["dense", *(candidate.step for candidate in kept)], rotation=20, ha="right")
     axes.set_xlim(-0.3, len(kept) + 0.3)
 
@@ -153,8 +169,11 @@ def _draw_steps(axes: Any, kept: Sequence[Candidate]) -> None:
 def _draw_files(axes: Any, files: Sequence[FormFacts]) -> None:
     axes.set_title("files, test split", fontsize=10)
     for shift, group in enumerate((CONFLICTING, UNBIASED, ALIGNED)):
-        found = [(i + 0.08 * (shift - 1), file.scores.get(group)) for i, file in enumerate(files)]
-        present = [(x, score) for x, score in found if score is not None and score.accuracy is not None]
+        present = [
+            (i + 0.08 * (shift - 1), score)
+            for i, file in enumerate(files)
+            if (score := file.scores.get(group)) is not None and score.accuracy is not None
+        ]
         if present:
             colour, marker, dash = INK[group]
             x, scores = zip(*present, strict=True)
@@ -175,8 +194,8 @@ def _draw_files(axes: Any, files: Sequence[FormFacts]) -> None:
 
 def _scatter_candidates(axes: Any, frontier: Sequence[Candidate], group: str) -> None:
     for kept, marker, label in ((True, "o", "step kept (validation)"), (False, "x", "step rolled back (validation)")):
-        tried = [(c.bytes, _accuracy_after(c, group)) for c in frontier if c.kept == kept]
-        drawn = [(size, value) for size, value in tried if value is not None]
+        tried = [candidate for candidate in frontier if candidate.kept == kept]
+        drawn = [(c.bytes, value) for c in tried if (value := _accuracy_after(c, group)) is not None]
         if drawn:
             axes.plot(*zip(*drawn, strict=True), marker, markersize=7, color="#888888", fillstyle="none", label=label)
 

@@ -67,8 +67,11 @@ class RunOutcome:
             return done
         under_way = [replace(run, action="stopped") for run in self.history if run.action == "begun"]
         between = StageRun(f"after {done[-1].stage}" if done else f"before {self.planned[0]}", "stopped", 0.0)
-        missed = [StageRun(name, "not reached", 0.0) for name in self.planned[len(self.history) :]]
-        return [*done, *(under_way or [between]), *missed]
+        return [
+            *done,
+            *(under_way or [between]),
+            *[StageRun(name, "not reached", 0.0) for name in self.planned[len(self.history) :]],
+        ]
 
 
 def message(error: BaseException) -> str:
