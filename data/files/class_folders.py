@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigstep.errors import DataError
-from data.files.findings import Finding, Severity, present
+from data.files.findings import Finding, Level, present
 from data.files.listing import SPLITS, Listing, Row, name_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave behind, beside hidden files
 SPLIT_FOLDERS = {name: split for name, split in SPLITS.items() if not name.isdecimal()}  # "0" is a label of digits
 
-KINDS: tuple[tuple[str, Severity, str, str], ...] = (  # of what lies beside the images
+KINDS: tuple[tuple[str, Level, str, str], ...] = (  # of what lies beside the images
     ("outside", "error", "symbolic links that lead out of the data folder", "copy the images into it"),
     ("broken", "error", "links to nothing, and other things that are not files", "remove them"),
     ("beside", "error", "images beside the folders train, validation and test", "move them into one of these"),

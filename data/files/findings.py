@@ -14,7 +14,7 @@ from bigstep.errors import DataError
 from bigstep.groups import cell_counts
 
 SHOWN = 5
-Severity = Literal["error", "warning", "note"]
+Level = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Finding:
     number. note: what was done to the images.
     """
 
-    severity: Severity
+    level: Level
     what: str
     concerns: Sequence[str]
     do: str = ""
@@ -33,7 +33,7 @@ class Finding:
     def __str__(self) -> str:
         """Return one line: the number of things concerned and the first of them."""
         shown = shortened(list(map(quoted, self.concerns)))
-        return f"{self.severity}: {self.what} ({len(self.concerns):,}): {shown}" + (self.do and f"; {self.do}")
+        return f"{self.level}: {self.what} ({len(self.concerns):,}): {shown}" + (self.do and f"; {self.do}")
 
 
 def present(*findings: Finding) -> list[Finding]:
@@ -68,12 +68,12 @@ def shortened(names: Sequence[str], count: int | None = None) -> str:
 
 def report(findings: Iterable[Finding]) -> list[str]:
     """Return one line per finding, the worst first."""
-    return [str(finding) for finding in sorted(findings, key=lambda f: get_args(Severity).index(f.severity))]
+    return [str(finding) for finding in sorted(findings, key=lambda f: get_args(Level).index(f.level))]
 
 
 def refuse_errors(name: str, findings: Sequence[Finding]) -> None:
     """Raise a DataError whose message is the whole report if any finding is an error."""
-    counts = Counter(finding.severity for finding in findings)
+    counts = Counter(finding.level for finding in findings)
     if counts["error"]:
         lines = "".join(f"\n  - {line}" for line in report(findings))
         raise DataError(
