@@ -156,6 +156,7 @@ def test_nobody_waits_for_a_dead_worker():
         assert batcher.died and batcher.queued_images == 0
         with pytest.raises(WorkerStopped):
             await ask(batcher, 3)
+        await asyncio.to_thread(batcher.stop, 5)  # the thread's last words belong to this test, not to the next
         return answers
 
     assert [type(answer) for answer in asyncio.run(talk())] == [WorkerStopped, WorkerStopped]
