@@ -12,8 +12,6 @@
 Writes `results/data_scale.json` and `.md`. Files lie in a temporary folder, and in the page cache on all sides.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import resource

@@ -13,8 +13,6 @@ Operations are counted below Python, by `faults.c`, which is compiled here and p
 victim after the other, so that none of them imports torch again.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import ctypes

@@ -9,8 +9,6 @@ noise: how far the logits differ, relative to their standard deviation, and how 
 weights say nothing about accuracy. Writes `results/networks.json` and `.md`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

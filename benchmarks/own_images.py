@@ -8,8 +8,6 @@ corner in which a white square sits, or the quality of the JPEG file. In trainin
 nothing downstream knows of it. Writes `results/own_images.json` and `.md`.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

@@ -1,7 +1,5 @@
 """The configuration as values: a section for each stage, every setting with its range, default and help."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator

@@ -1,7 +1,5 @@
 """The configuration as a file: TOML in and out, presets, and errors that name the key and suggest the right one."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import tomllib

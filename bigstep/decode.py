@@ -1,7 +1,5 @@
 """The one place where an image file becomes pixels, for the data sets and for the server alike."""
 
-from __future__ import annotations
-
 import io
 import warnings
 

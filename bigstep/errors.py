@@ -10,8 +10,6 @@ BigstepError          exit 2   the user can mend it; the message says how
 +-- NoVerdict         exit 1   bytes without a passing verdict were offered to the server
 """
 
-from __future__ import annotations
-
 
 class BigstepError(Exception):
     """A mistake that the user can mend: what failed, what was found, what was expected, what to do.

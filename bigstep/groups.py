@@ -4,8 +4,6 @@ An image is aligned in an attribute when its value is over-represented in its cl
 and conflicting otherwise. With several attributes it is aligned when it is so in every one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ cluster-robust variance of the mean to the binomial one (Kish 1965, Survey Sampl
 intervals by Korn and Graubard 1998, Survey Methodology 24).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import sqrt
 

@@ -4,8 +4,6 @@ Every function that reads files takes the folder that stands for `/`, so that a 
 not have.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

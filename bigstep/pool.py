@@ -4,8 +4,6 @@ Workers are started anew, since a forked library can hang in its thread pools. T
 parent, and end when it is gone, so that a killed run leaves nobody writing into its folder.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """What every form said about the test split: right or wrong per image, accuracy per group, flips between forms."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +29,7 @@ class Outputs:
     correct: NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> Outputs:
+    def of(cls, logits_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> "Outputs":
         """Count the non-finite logits and, if there are none, compare the predictions with the labels."""
         non_finite = int(logits_NK.size - np.isfinite(logits_NK).sum())
         if non_finite:
@@ -49,7 +47,7 @@ class Evidence:
     forms: Mapping[str, Outputs]
 
     @classmethod
-    def of(cls, images: Images, logits: Mapping[str, NDArray[np.floating]]) -> Evidence:
+    def of(cls, images: Images, logits: Mapping[str, NDArray[np.floating]]) -> "Evidence":
         """Judge every form's logits on the test split."""
         split = images.split("test")
         return cls(

@@ -1,7 +1,5 @@
 """Where commands print: the console, and standard streams whose reader may leave early (`bigstep run | head`)."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Text for people: made safe for XML and Markdown, since names and messages come from anywhere; sizes and rates."""
 
-from __future__ import annotations
-
 import re
 
 # What XML 1.0 cannot hold (section 2.2), and control characters that it can but that no reader shows.

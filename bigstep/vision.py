@@ -1,7 +1,5 @@
 """torchvision, loaded when somebody asks for it, also where its compiled operators do not fit the installed torch."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from types import ModuleType

@@ -1,7 +1,5 @@
 """What a compression step costs each group, read off the ONNX file that the step would ship."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import final
 

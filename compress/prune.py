@@ -1,7 +1,5 @@
 """Structured pruning: hidden units and channels really removed, the result described by a new `Architecture`."""
 
-from __future__ import annotations
-
 import copy
 import math
 

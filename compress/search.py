@@ -1,7 +1,5 @@
 """The search: quantise, then remove units step by step, and take back every step that costs a group too much."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Make the chosen network small without hurting a group: the public door of this folder."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

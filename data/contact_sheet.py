@@ -1,7 +1,5 @@
 """A picture of the training images, one row per label."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

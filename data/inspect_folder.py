@@ -1,7 +1,5 @@
 """What a folder of images, or a CSV file that lists them, says about itself: a configuration to begin with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

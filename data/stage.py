@@ -1,7 +1,5 @@
 """Build the images of a run: the public door of this folder."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import importlib

@@ -4,8 +4,6 @@ Every file takes raw uint8 pixels (N, H, W, C) with a dynamic N and returns floa
 normalisation are inside. The same numbers give the same bytes: nothing of the build machine is left in a file.
 """
 
-from __future__ import annotations
-
 import logging
 import tempfile
 import warnings

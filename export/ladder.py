@@ -1,7 +1,5 @@
 """The parity ladder: how well the numbers of two forms of one network agree on held-out images."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Write every ONNX file and prove that its numbers agree with the network's: the public door of this folder."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from pathlib import Path

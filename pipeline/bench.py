@@ -1,7 +1,5 @@
 """What `bigstep bench` does: time every model of a bundle on this machine, and say whether budgets are kept."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Put together what is shipped, and draw the report beside it."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import shutil

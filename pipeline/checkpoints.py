@@ -1,7 +1,5 @@
 """The checkpoints of a user's own training, found by the names of files or from a table: one rate and seed each."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

@@ -1,7 +1,5 @@
 """What a CI job reads in the run folder: `junit.xml`, and `summary.md` for the page of the job."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command line. A stage is imported inside its command, so that `--help` needs neither torch nor onnxruntime."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -5,8 +5,6 @@ Nothing is kept by hand and nothing is imported: a stage that is reused is never
 chooses it. `bigstep.config` is outside: a stage depends on the values in its section, not on the code that holds them.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import platform

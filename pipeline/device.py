@@ -1,7 +1,5 @@
 """Where the stages compute."""
 
-from __future__ import annotations
-
 import ctypes
 import importlib
 

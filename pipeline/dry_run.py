@@ -1,7 +1,5 @@
 """What a run would do: which stages it would reuse, resume or run. Nothing is written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar

@@ -5,8 +5,6 @@ is installed now, and the folder in which that run would go on. Everything else 
 other versions, or of a run that was killed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

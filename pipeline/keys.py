@@ -7,8 +7,6 @@ chosen. A setting counts as read where the closure reads an attribute of its nam
 stage run again, one too few would reuse what the present code and settings do not make.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json

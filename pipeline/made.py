@@ -1,7 +1,5 @@
 """What a run up to a stage prints: where the record of that stage lies and, of images, what they are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

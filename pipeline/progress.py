@@ -3,8 +3,6 @@
 Stages know nothing of this; they log to `bigstep.<stage>` with extra={"done": ..., "total": ...}.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

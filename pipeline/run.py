@@ -1,7 +1,5 @@
 """Run the pipeline: each stage a function of settings and of records, skipped where nothing that decides it changed."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import shutil

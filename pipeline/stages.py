@@ -1,7 +1,5 @@
 """The five stages and the map: what each makes, and where its code begins."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ runs/<name>/records/<kind>-<digest>/   finished records, never changed
             bundle/  report.html       what a person wants
 """
 
-from __future__ import annotations
-
 import datetime
 import fcntl
 import json

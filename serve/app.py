@@ -1,7 +1,5 @@
 """The public door of `serve`: open a bundle that passed the gate, and answer HTTP requests with it."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

@@ -6,8 +6,6 @@ session; results return to the event loop once per batch, since every wake-up of
 model.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading

@@ -6,8 +6,6 @@ memory: no decoding, no HTTP. Draws from the images are uniform, with replacemen
 the interleaving: models take turns, so what disturbs one disturbs its neighbours, and their ratio stands.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

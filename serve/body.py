@@ -1,7 +1,5 @@
 """From the body of a request to pixels: an image file, raw pixels, or a form with several files."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import final

@@ -1,7 +1,5 @@
 """What the server says about itself: the answer of /model, and the OpenAPI description of the routes that predict."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from bigstep.records.bundle import Bundle

@@ -1,7 +1,5 @@
 """What the server refuses, and how it says so: operating limits, refusals as JSON, and the guard on request bodies."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass

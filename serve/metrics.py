@@ -1,7 +1,5 @@
 """Prometheus metrics of one server, in a registry of its own, so that several apps can live in one process."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The one way in which bigstep runs an ONNX file: to judge a compression step, to verify a release, and to serve it."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from contextlib import redirect_stdout
@@ -34,7 +32,7 @@ class Predictor:
     @classmethod
     def open(
         cls, path: Path, contract: Contract, *, sha256: str | None = None, threads: int = 1, device: Device = "cpu"
-    ) -> Predictor:
+    ) -> "Predictor":
         """Read an ONNX file once, check it, and make a session from the bytes that were checked.
 
         Args:

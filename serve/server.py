@@ -1,7 +1,5 @@
 """The process around the app: take the port first, say when it is ready, and finish what was begun before it ends."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

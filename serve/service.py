@@ -1,7 +1,5 @@
 """One served model and the answers it gives: predictions, health, metrics, what it says about itself."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math

@@ -3,8 +3,6 @@
 JSON form only. Source: Open Inference Protocol V2, REST API; the repository index is Triton's extension.
 """
 
-from __future__ import annotations
-
 import asyncio
 import reprlib
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Open Inference Protocol V2, JSON form: from the body of a request to pixels, and from logits to the answer."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass

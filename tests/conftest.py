@@ -1,7 +1,5 @@
 """Records that several parts of the suite read: built once per session, small enough to wait for."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """Alarms: what the measurements of a run say is going wrong, in sentences with numbers and what to do."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Shapes: n images of a batch, C channels, H height, W width.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

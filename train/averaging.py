@@ -5,8 +5,6 @@ Both start at a network's present weights with a fresh optimiser and without war
 Shapes: N images, C channels, H height, W width.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import replace

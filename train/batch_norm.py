@@ -3,8 +3,6 @@
 Shapes: N images, C channels, H height, W width.
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import nn

@@ -14,8 +14,6 @@ put to the test in `benchmarks/choosing.py`. A score is averaged over seeds; a r
 out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -1,7 +1,5 @@
 """TensorBoard event files, for people who have it; they are written if the package tensorboardX is installed."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import shutil

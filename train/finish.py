@@ -4,8 +4,6 @@ In the band just above the convergence threshold training at a constant rate doe
 second phase pays (Sadrtdinov et al. 2024, arXiv:2410.22113, abstract). A run that has fitted already needs none.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,7 +34,7 @@ class Finish:
         """Return the steps at the large rate of a run of so many steps."""
         return max_steps if self.kind == "none" else min(max_steps, max(1, math.floor(FIRST * self.whole_steps)))
 
-    def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> Finishing:
+    def begin(self, run: step.Run, plan: step.Plan, max_steps: int) -> "Finishing":
         """Return the second phase of a run, which shares its weights and goes on counting its steps and epochs."""
         averages = self.kind == "average"
         rate = plan.recipe.rate if averages else min(self.rate, plan.recipe.rate)

@@ -3,8 +3,6 @@
 Shapes: N training images, K classes.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import final

@@ -4,8 +4,6 @@ What is measured is a function of weights and step, and changes nothing of the r
 keeps the lines up to there and writes the rest again, so that its log is the one of an undisturbed run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

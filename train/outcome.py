@@ -1,7 +1,5 @@
 """What is measured of a trial when it ends: by group where bias labels are known, else by signals that need none."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From a configuration and images to what the trials share: the network, its normalisation, the stopping rule."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

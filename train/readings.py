@@ -3,8 +3,6 @@
 Shapes: N images, K classes, D units.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn

@@ -17,8 +17,6 @@ A short trial that was not finished goes on from its last step when it is wanted
 trials run next depends on the results of earlier ones alone, never on a clock or the number of processes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field

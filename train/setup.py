@@ -1,7 +1,5 @@
 """What the trials of a stage share, and what is asked of one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

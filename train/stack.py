@@ -11,8 +11,6 @@ the loss of one run apart by a fraction of 8e-4; the others differ by at most 3e
 Shapes: R runs, N images, B images of a batch, C channels, H height, W width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 

@@ -1,7 +1,5 @@
 """Train over a grid of learning rates and choose one: the public door of this folder."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Sequence

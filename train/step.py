@@ -4,8 +4,6 @@ w <- w - rate * mean gradient of the cross entropy over a batch. The batch order
 alone, so a checkpoint at the end of an epoch needs no state of a random generator.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 A finished trial is a folder `trials/<name>/` that appears at once; until then its checkpoint lies in `work/<name>/`.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 import time

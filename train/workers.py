@@ -1,7 +1,5 @@
 """Trials side by side: one process for each core with one thread each; on a GPU in a stack, or one by one."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 

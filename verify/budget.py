@@ -3,8 +3,6 @@
 They hold for the machine that measured. Like the gate's checks they are written so that NaN never passes.
 """
 
-from __future__ import annotations
-
 from bigstep.records.measured import Latency
 from bigstep.records.verdict import Check, three_way
 from bigstep.text import format_rate

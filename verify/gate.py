@@ -1,7 +1,5 @@
 """The checks behind a verdict: three-way, one sentence each, and written so that NaN never passes."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

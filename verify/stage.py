@@ -1,7 +1,5 @@
 """Judge the exported files on the test split: the public door of this folder. Nothing is caught: no crash is a pass."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A network as a value: everything that is needed to build it again, but for its weights."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from bigstep.records.sealed import Value

@@ -1,7 +1,5 @@
 """What is shipped: the ONNX files of one network with the verdict on them, a card and a report."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """What compression makes: a smaller network, the numbers of its INT8 form, and the search that led to it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar

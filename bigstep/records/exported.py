@@ -1,7 +1,5 @@
 """What export writes: the ONNX files, what goes into them and comes out, and how well their numbers agree."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

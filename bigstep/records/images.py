@@ -1,7 +1,5 @@
 """The images of a run, sealed: four splits with labels and bias values, and what is known about them."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass

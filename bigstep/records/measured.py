@@ -1,7 +1,5 @@
 """Clock readings, which lie beside a verdict and never in it: they hold for a machine, the verdict for bytes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Self
 

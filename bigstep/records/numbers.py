@@ -1,7 +1,5 @@
 """The numbers of a network, the same value wherever they are measured, stored, compared or drawn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """The learning-rate map: what was measured at every rate and seed, and the thresholds on the axis of rates."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal

@@ -1,7 +1,5 @@
 """The records of one run, one for each stage."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any
 

@@ -8,8 +8,6 @@ Clock readings and what is drawn for people (`UNDIGESTED` files and folders) are
 the digest, so that the same inputs give the same digest on every run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What training makes: trials over learning rates, their means, and the networks that were kept."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the gate decides about bytes: every check, the accuracies behind it, and an outcome."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

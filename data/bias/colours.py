@@ -1,7 +1,5 @@
 """Ten evenly spaced hues and their names: what bigstep gives labels away with where a bias is a colour."""
 
-from __future__ import annotations
-
 import colorsys
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Values of a bias that bigstep makes itself: aligned with the label but for an exact share, or independent of it."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -16,8 +16,6 @@ cannot be had again: figures measured on ours are those of a re-implementation. 
 | elastic_transform | the border mirrors about its pixels' centres in both of its steps                            |
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from io import BytesIO
 

@@ -3,8 +3,6 @@
 Shapes: N images, H rows, W columns, C channels; float64 throughout, so that no rounding shows in eight bits.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage

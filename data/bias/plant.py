@@ -14,8 +14,6 @@ for pixels x in 0..255 and a colour that the value names:
 Shapes: n images of a chunk.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 from dataclasses import replace

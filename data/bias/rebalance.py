@@ -1,7 +1,5 @@
 """Make a biased test split unbiased by leaving images out."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace

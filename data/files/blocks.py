@@ -3,8 +3,6 @@
 Whatever is computed or written a block at a time takes the same memory however many images there are.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

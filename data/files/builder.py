@@ -1,7 +1,5 @@
 """What builders of data sets have in common: settings that they read in one way, and what they return."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -40,11 +38,11 @@ class Part:
         images: NDArray[np.uint8] | Deferred,
         labels_N: NDArray[np.int64],
         bias_NA: NDArray[np.int64],
-    ) -> Part:
+    ) -> "Part":
         """Return a split of images that are made from one picture each, which lies at its place among the sources."""
         return cls(images, labels_N, bias_NA, ids=places_N, sources=places_N)
 
-    def take(self, rows: NDArray[np.int64]) -> Part:
+    def take(self, rows: NDArray[np.int64]) -> "Part":
         """Return some of the images, in the order of their rows."""
         return Part(*(getattr(self, field)[rows] for field in SPLIT_FIELDS))
 

@@ -1,7 +1,5 @@
 """Class folders: PATH/<label>/*.jpg, or with splits PATH/{train,validation,test}/<label>/*.jpg."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A CSV file that lists images: path, label, and optionally id, split and bias attributes."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections import Counter

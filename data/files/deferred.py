@@ -3,8 +3,6 @@
 Shapes: N images of a split, n images of a block.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -55,7 +53,7 @@ class Deferred:
         channels = self.paint.channels if self.paint else self.spec.channels
         return len(self.rows), self.spec.height_px, self.spec.width_px, channels
 
-    def __getitem__(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Deferred:
+    def __getitem__(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Deferred":
         """Choose some of the images, as indexing an array does; no pixel is touched."""
         paint = replace(self.paint, steps=self.paint.steps[index]) if self.paint else None
         return replace(self, rows=self.rows[index], paint=paint)

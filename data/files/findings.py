@@ -1,7 +1,5 @@
 """What is wrong with a data set, collected first and reported all at once."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

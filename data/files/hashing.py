@@ -3,8 +3,6 @@
 Shapes: N files, B = 32 bytes of a SHA-256.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence

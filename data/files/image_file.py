@@ -1,7 +1,5 @@
 """One image file of unknown origin: its pixels, its hash and what was converted, or why it cannot be used."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """A list of what is done already, which a killed process leaves readable: one JSON value a line, appended."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Labelled pictures in memory, as the files of a data set hold them: what sets made from MNIST or CIFAR begin with."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which images there are, with their labels, before any of them is read: from a CSV file or from folders."""
 
-from __future__ import annotations
-
 import os
 import stat
 import unicodedata

@@ -1,7 +1,5 @@
 """Pictures that look alike without being equal: saved again, scaled, or a little brighter."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

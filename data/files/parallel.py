@@ -1,7 +1,5 @@
 """Many image files are read: several at a time, in the order given, with progress."""
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Shapes: N images, A bias attributes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +42,7 @@ class Release:
         """Return every file that the release is read from; a DataError names those that are not there."""
         return [*self.tables, *existing(self.root, self.files)]
 
-    def carved(self, cells_N: NDArray[np.int64], seed: int, shares: Mapping[SplitName, int] = CARVED) -> Release:
+    def carved(self, cells_N: NDArray[np.int64], seed: int, shares: Mapping[SplitName, int] = CARVED) -> "Release":
         """Split the images of train at random, with exact shares per label and the cells spread evenly."""
         train = self.splits["train"]
         drawn = draw(self.labels[train], cells_N[train], self.ids[train], shares, np.random.default_rng(seed))

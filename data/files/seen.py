@@ -1,7 +1,5 @@
 """What decoding shows of image files beside their pixels: how they look when small, what was converted, what failed."""
 
-from __future__ import annotations
-
 import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Where the source files of a data set lie, and which of them are there."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Splits drawn from a seed: exact counts per label, bias cells spread evenly, copies of a picture kept together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

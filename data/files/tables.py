@@ -1,7 +1,5 @@
 """The tables of labels that released data sets come with, read strictly: a release is complete and of one form."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

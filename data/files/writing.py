@@ -6,8 +6,6 @@ was written. A killed run goes on from there: blocks whose sources and bytes are
 again. The checksum is read from the disk, so that also a block that a loss of power took is made again.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence

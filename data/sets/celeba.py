@@ -5,8 +5,6 @@ text files (the original), or from CSV files (Kaggle, group DRO, WILDS). No rele
 test have the bias of train. Pictures of one person lie in one split, but count as independent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO

@@ -5,8 +5,6 @@ cifar.html: each record is one label (CIFAR-100: coarse, then fine) and 32x32 re
 release is a pickle, which could run code, and is not read; torchvision reads no other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import tarfile

@@ -1,7 +1,5 @@
 """The names of the classes of CIFAR-10 and CIFAR-100, in the order of their labels."""
 
-from __future__ import annotations
-
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100 = tuple(
     """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle

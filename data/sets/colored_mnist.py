@@ -8,8 +8,6 @@ easier test digits than 5 to 9, which matters where single colours are compared.
 (Arjovsky et al. 2019 call a set of two classes with noisy labels by the same name; this is not it.)
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -5,8 +5,6 @@ their order and the label rule are theirs. The corruptions are re-implemented (d
 the hold-out of 5,000 is ours. (Lee et al. 2021, DFA, call a set with other corruptions by the same name.)
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

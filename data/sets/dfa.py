@@ -6,8 +6,6 @@ numbers of every file name. Validation and test are as released: the authors' lo
 of BFFHQ's test, which is the group `conflicting` here.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath

@@ -4,8 +4,6 @@ The idea is that of Colored MNIST (Nam et al. 2020, arXiv:2007.02561, section 4)
 scikit-learn embeds, so that it needs no download; the colours are ten evenly spaced hues.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ Barsbey, Prieto, Zafeiriou and Birdal 2025, arXiv:2507.17748, show images of a b
 core and one spurious. How theirs are made is not published: ratio, placement and brightness are ours.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

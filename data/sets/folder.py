@@ -3,8 +3,6 @@
 Shapes: N images, A bias attributes.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

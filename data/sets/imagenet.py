@@ -4,8 +4,6 @@ Russakovsky et al. 2015, arXiv:1409.0575 (ILSVRC 2012). The released test split 
 and validation and validation_biased are both drawn from train.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

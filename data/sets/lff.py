@@ -5,8 +5,6 @@ which it reports; bias is independent of the label there. One fifth of it become
 on images of the test, and the rest is test.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits"; id
 sizes, and the bytes.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import http.client

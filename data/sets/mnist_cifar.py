@@ -6,8 +6,6 @@ arXiv:2403.03375. There digit and picture always agree; that a share of training
 splits.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -12,8 +12,6 @@ connected network of two layers of 128 then tells 99.7% of the shapes. With 5% c
 regression is right in 99% of the aligned and 4% of the conflicting test images, the network in 100% and 43%.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

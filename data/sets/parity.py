@@ -18,8 +18,6 @@ epochs; of `parity` in 100% and 0% after one epoch, in 100% of both after two.
 Source: Qiu, Kuang, Goel 2024, arXiv:2403.03375, and their code (Boolean_Spurious).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -4,8 +4,6 @@ Sagawa et al. 2020, arXiv:1911.08731. Read as released, from the authors' archiv
 In the released validation and test splits the background is independent of the bird.
 """
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 
 from bigstep.config import DataConfig

@@ -3,8 +3,6 @@
 Nothing is probed here. Of the rules of one kind the first that applies speaks; what stands in braces are facts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

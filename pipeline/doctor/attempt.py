@@ -1,7 +1,5 @@
 """Try what may crash, hang or fall back in silence: each in a process of its own, with a time limit."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

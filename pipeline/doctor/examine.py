@@ -1,7 +1,5 @@
 """Will it run here, and on what? Facts of the machine, what really loads, and what every stage will use."""
 
-from __future__ import annotations
-
 import logging
 import platform
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """All that was found about a machine, and what follows from it at once."""
 
-from __future__ import annotations
-
 from bigstep.machine import Machine
 from bigstep.records.sealed import Value
 from pipeline.doctor.attempt import Finding

@@ -1,7 +1,5 @@
 """The GPUs that nvidia-smi lists, or why it cannot."""
 
-from __future__ import annotations
-
 import shutil
 
 from bigstep.records.sealed import Value

@@ -4,8 +4,6 @@
 nothing else works, and no module of the working directory or of this folder can stand in for what it imports.
 """
 
-from __future__ import annotations
-
 import base64
 import ctypes
 import importlib

@@ -1,7 +1,5 @@
 """The facts about a machine in words, those that matter on it."""
 
-from __future__ import annotations
-
 from pipeline.doctor.attempt import Finding
 from pipeline.doctor.facts import Facts
 from pipeline.doctor.gpus import Gpu

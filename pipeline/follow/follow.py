@@ -1,7 +1,5 @@
 """Follow the training of a run folder while another process works in it: `bigstep follow`."""
 
-from __future__ import annotations
-
 import time
 
 from bigstep.terminal import Terminal

@@ -4,8 +4,6 @@ Files appear, move and vanish meanwhile: what cannot be read now is read the nex
 and ends in `trials/<name>/`, both in `partial/train-<key>/` of the run folder, and then in `records/trained-<digest>/`.
 """
 
-from __future__ import annotations
-
 import fcntl
 from contextlib import suppress
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What a followed training looks like: a table that is drawn again, lines of text, or lines of JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Group masks and group accuracies, by hand and by property."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The bounds against statsmodels, R, brute force and simulation, and the properties that a gate relies on."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 import numpy as np

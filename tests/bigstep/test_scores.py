@@ -1,7 +1,5 @@
 """Accuracies per group against sums done by hand on 120 sources, each in three colours."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A trained record on a tiny data set, and a writer of ONNX files that takes a millisecond instead of a second."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fitted networks and the ONNX files that PyTorch's exporter makes of them: seconds each, so once per session."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The two files that a CI job reads: whole or not there, and never those of an earlier run."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Trials written by hand, and a whole stage on small images."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

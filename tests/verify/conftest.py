@@ -4,8 +4,6 @@ The pixels of an image carry, as bright one-hot triples: its label, its colour, 
 sources) a wrong label on conflicting images. A model is right everywhere but in the traps that it is built for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

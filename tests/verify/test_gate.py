@@ -1,7 +1,5 @@
 """Every check of the gate, each with an artefact that is broken in exactly the way that check must catch."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The stage on real ONNX files: what it writes, what it refuses, and that it repeats itself byte for byte."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 Shapes: N images, C channels, H height, W width, D hidden units, K classes.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -15,8 +15,6 @@ gradients); Barsbey et al. 2025, arXiv:2507.17748, and the first author's code (
 evaluation.py) for the share of the core features.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections import Counter

@@ -9,8 +9,6 @@ for other sizes they cover the same shares of the range.
 Source: Sadrtdinov et al. 2024, arXiv:2410.22113, and its code (github.com/isadrtdinov/understanding-large-lrs).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -7,8 +7,6 @@ Source: Matveev et al. 2025, arXiv:2505.21423 (critical rate); Cohen et al. 2021
 with steps bound by the sharpness).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

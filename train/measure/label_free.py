@@ -5,8 +5,6 @@ samples standing in for that of the conflicting ones, which nobody has marked. T
 conjecture; the map reports them beside what they stand in for. Nothing here chooses.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

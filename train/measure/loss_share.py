@@ -8,8 +8,6 @@ conflicting samples grow, and the gradient of a batch comes from them (Barsbey e
 the quantities are those of the first author's code, github.com/mbarsbey/advcomp, utils/statistics.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

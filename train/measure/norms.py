@@ -1,7 +1,5 @@
 """How large the parameters of a network are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """How much of a network can be removed before it stops working."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise

@@ -3,8 +3,6 @@
 Shapes: N images, C channels, H height, W width, K classes, D units before the head, A bias attributes, B their values.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 

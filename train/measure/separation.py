@@ -3,8 +3,6 @@
 Shapes: N samples, D hidden units, K classes.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 

@@ -3,8 +3,6 @@
 Shapes: N images, C channels, H height, W width, P trainable parameters.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

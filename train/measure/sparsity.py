@@ -7,8 +7,6 @@ Source: Barsbey et al. 2025, arXiv:2507.17748 (which quantities grow with the le
 of the papers named below and of the first author's public code (github.com/mbarsbey/advcomp, utils/statistics.py).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ layers, and the network itself never changes. BatchNorm and dropout work in eval
 Shapes: N images, n images of a batch, C channels, H height, W width, P trainable parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ groups from the network's own computation; each is named by its first layer.
 Source: Fang et al. 2023, arXiv:2301.12900, section 3 (dependency groups).
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Sequence

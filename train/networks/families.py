@@ -5,8 +5,6 @@ resolution: the usual ones shrink an image by 4 before the first block. Dropout 
 stopping rule compares losses with and without them, and the batch order is to be the only chance in a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

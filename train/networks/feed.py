@@ -5,8 +5,6 @@ Shapes: N images, n images of a batch, C channels, H height, W width.
 Results do not depend on where the pixels are held: normalising works on each pixel by itself.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A user's own network: a function of a Python file, found by its path and bound to the file's SHA-256."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from pathlib import Path

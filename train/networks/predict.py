@@ -3,8 +3,6 @@
 Shapes: N images, C channels, H height, W width, K classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Pretrained weights to start from: a local file, read without running any code that it may hold."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """The files of a user that training reads. No torch: the cache asks for their hashes before it decides to train."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Shapes: N images, C channels, H height, W width, D weights.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 

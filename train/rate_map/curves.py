@@ -3,8 +3,6 @@
 Shapes: N measurements, B bootstrap samples, G candidate places of the break.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

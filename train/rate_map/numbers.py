@@ -3,8 +3,6 @@
 Shapes: N images, K classes.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

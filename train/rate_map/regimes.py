@@ -4,8 +4,6 @@ Source: Sadrtdinov et al. 2024, arXiv:2410.22113, and its code (regimes 1 to 3, 
 that decide are ours: the authors draw their boundaries by hand.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The second phase of one rate of the map: fine-tuned at a small and at a large rate, and averaged at its own."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

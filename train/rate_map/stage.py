@@ -5,8 +5,6 @@ down, every network is measured, and a second phase follows around the threshold
 lies in the folder of the unfinished record, so that a run that was killed goes on from there.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace

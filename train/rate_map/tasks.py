@@ -1,7 +1,5 @@
 """The work on a map that is left when the trials are over, done side by side: flows, second phases, measurements."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

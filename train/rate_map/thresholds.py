@@ -1,7 +1,5 @@
 """The thresholds on the axis of rates, from how the trials of a map ended, and what they say of the best rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the command line prints at the end: a short table, the verdict, and what to do next."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every report says of a judged run, as numbers: computed once, and written out by each in its own words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The images of a data set by split and group, as a table of plain text and as values."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -4,8 +4,6 @@ GitHub takes at most 1 MiB from a step, and shows nothing of a longer page. Ever
 own (`MOST_PART_BYTES`, `MOST_MESSAGE`), so that the page stays below 300 kB whatever the run holds.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from pathlib import Path

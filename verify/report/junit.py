@@ -3,8 +3,6 @@
 There is no standard; the elements are those that Jenkins, GitLab and junitparser read.
 """
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass

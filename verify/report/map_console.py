@@ -1,7 +1,5 @@
 """What `bigstep lr-map` prints at the end: a table of rates, the thresholds, the answer, and where the page lies."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

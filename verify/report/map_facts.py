@@ -3,8 +3,6 @@
 Shapes: S seeds, R rates, B permutations.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What is drawn on a learning-rate map: every metric with its name for people and how it is defined, and the panels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

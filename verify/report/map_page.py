@@ -1,7 +1,5 @@
 """The learning-rate map for people and for programs, drawn from its record alone: a page, a text, tables, a picture."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

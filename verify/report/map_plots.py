@@ -1,7 +1,5 @@
 """The plots of a learning-rate map: one logarithmic axis of rates with the thresholds, and panels that share it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

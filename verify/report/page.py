@@ -1,7 +1,5 @@
 """The report for people, drawn from the records alone: `report.md`, a self-contained `report.html`, and `card.md`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

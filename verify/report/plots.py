@@ -1,7 +1,5 @@
 """The report's three plots, drawn from the records alone, as SVG text that is the same for the same numbers."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable, Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """The templates of this folder, filled in: whatever a name holds, it cannot break the page that it stands on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How a run went, for those who were not there: what was planned, what was done, what was decided, what stopped it."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The words for outcomes and networks: the same in the report, in the card, and on the page of a CI job."""
 
-from __future__ import annotations
-
 from bigstep.records.verdict import Outcome
 
 ICONS = {"passed": "✔", "failed": "✘", "undecided": "?"}

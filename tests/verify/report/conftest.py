@@ -1,7 +1,5 @@
 """A judged run in the small world, and functions that return it with other numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

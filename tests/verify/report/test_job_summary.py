@@ -1,7 +1,5 @@
 """The page of a CI job: the headline is what the exit code says, and no text breaks it or makes it too long."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from dataclasses import replace

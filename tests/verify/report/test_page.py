@@ -1,7 +1,5 @@
 """The report's structure, that every number in it comes from the records, and that no name can break its markup."""
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
