@@ -11,6 +11,7 @@ from typing import final
 
 from bigstep.records.trained import LOG, Moment, Recipe, read_log
 from train import alarms, event_files, step
+from train.measure.sharpness import plain_rate
 from train.readings import Reader
 
 
@@ -99,7 +100,7 @@ def stability(sharpness: float | None, recipe: Recipe, steps: int = 0) -> float 
     if sharpness is None or recipe.optimizer != "sgd":
         return None
     warm = min(1.0, (steps + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
-    return sharpness * recipe.rate * warm / (2 * (1 + recipe.momentum))
+    return sharpness * plain_rate(recipe) * warm / 2
 
 
 def raised(folder: Path) -> list[str]:

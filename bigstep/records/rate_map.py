@@ -46,10 +46,13 @@ class MapTrial(Value):
 
 
 class FlowResult(Value):
-    """The critical rate from the initial weights of one seed; an upper bound unless the loss was reached."""
+    """The critical rate from the initial weights of one seed; an upper bound unless the loss was reached.
+
+    `rate` is None where the flow met no curvature.
+    """
 
     seed: int
-    rate: float
+    rate: float | None
     max_sharpness: float
     reached: bool
     steps: int

@@ -1,6 +1,6 @@
 """Runs that are killed or that fill the disk at chosen operations: the short form of benchmarks/faults.py.
 
-Kills in training and in compression, worker processes and all, are in tests/bigstep/test_interrupt.py.
+Kills in training and in compression, worker processes and all, are in tests/pipeline/test_interrupt.py.
 """
 
 import importlib.util

@@ -51,10 +51,11 @@ class FlowPoint:
 class CriticalRate:
     """eta_c = 2 / max sharpness along the flow, and the path that was measured.
 
-    If the stop loss was not reached, the flow beyond may be sharper: then `rate` is an upper bound.
+    If the stop loss was not reached, the flow beyond may be sharper: then `rate` is an upper bound. It is None where
+    the path has no curvature at all, like that of a network whose units are all dead: no rate is too large there.
     """
 
-    rate: float
+    rate: float | None
     max_sharpness: float
     reached: bool
     steps: int
@@ -90,7 +91,7 @@ def critical_rate(
     if walk.time > walk.path[-1].time:
         walk.measure()
     highest = max(point.sharpness for point in walk.path)
-    rate = 2 / highest if highest else math.inf
+    rate = 2 / highest if highest else None
     return CriticalRate(rate, highest, walk.loss <= flow.stop_loss, steps, walk.path)
 
 

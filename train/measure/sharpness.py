@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bigstep.errors import TrainError
+from bigstep.records.trained import Recipe
 from train.measure.surface import Loss, Surface
 from train.networks.feed import Inputs
 
@@ -55,6 +56,16 @@ class Sharpness:
     residual: float
     iterations: int
     vector: Tensor
+
+
+def plain_rate(recipe: Recipe) -> float:
+    """Return the rate of plain descent with the same bound on stable curvature: eta / (1 + momentum).
+
+    Gradient descent with momentum beta is stable up to the sharpness 2 (1 + beta) / eta.
+
+    Source: Cohen et al. 2021, arXiv:2103.00065, section 2 (Polyak's momentum).
+    """
+    return recipe.rate / (1 + recipe.momentum)
 
 
 def sharpness(

@@ -82,16 +82,6 @@ def curvature_images(setup: Setup) -> tuple[Inputs, Tensor]:
     return x_NCHW[:CURVATURE_IMAGES], y_N[:CURVATURE_IMAGES]
 
 
-def plain_rate(recipe: Recipe) -> float:
-    """Return the rate of plain descent with the same bound on stable curvature: eta / (1 + momentum).
-
-    Gradient descent with momentum beta is stable up to the sharpness 2 (1 + beta) / eta.
-
-    Source: Cohen et al. 2021, arXiv:2103.00065, section 2 (Polyak's momentum).
-    """
-    return recipe.rate / (1 + recipe.momentum)
-
-
 def group_accuracies(model: nn.Module, setup: Setup) -> Numbers:
     """Return unbiased, aligned, conflicting and worst-group accuracy on the split for reports.
 
@@ -123,7 +113,7 @@ def _sharpness(model: nn.Module, setup: Setup, recipe: Recipe) -> Numbers:
     return {
         "sharpness": found.abs_max,
         "sharpness_residual": found.residual,
-        "sharpness_eta_half": found.abs_max * plain_rate(recipe) / 2,
+        "sharpness_eta_half": found.abs_max * sharpness.plain_rate(recipe) / 2,
         "train_loss": mean_loss(model, *setup.tensors("train")),
     }
 

@@ -117,7 +117,7 @@ def _flow(setup: Setup, start: FlowStart) -> FlowResult:
     found = gradient_flow.critical_rate(setup.network(start.seed), *curvature_images(setup), flow)
     return FlowResult(
         seed=start.seed,
-        rate=found.rate * (1 + start.momentum),  # see `plain_rate`
+        rate=None if found.rate is None else found.rate * (1 + start.momentum),  # see `sharpness.plain_rate`
         max_sharpness=found.max_sharpness,
         reached=found.reached,
         steps=found.steps,

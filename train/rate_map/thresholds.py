@@ -63,12 +63,13 @@ def first_failing(endings: Sequence[Ending]) -> tuple[float | None, float | None
 
 def critical(flows: Sequence[FlowResult]) -> Threshold:
     """Return the critical rate of full-batch descent over seeds; a bound from above where a flow did not end."""
-    rates = [flow.rate for flow in flows]
+    rates = [flow.rate for flow in flows if flow.rate is not None]
     if not rates:
-        says = "The critical rate is unknown: no gradient flow was followed."
+        why = "no gradient flow met any curvature" if flows else "no gradient flow was followed"
+        says = f"The critical rate is unknown: {why}."
         return Threshold(name="critical", low=None, high=None, steps=None, says=says)
     steps, reached = max(flow.steps for flow in flows), all(flow.reached for flow in flows)
-    seeds = _seeds(len(flows))
+    seeds = _seeds(len(rates))
     if reached:
         says = f"Full-batch descent is unstable on its way above {_span(min(rates), max(rates))} ({seeds})."
     else:

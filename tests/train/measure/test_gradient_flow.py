@@ -129,6 +129,22 @@ def test_a_flow_cut_short_gives_a_bound():
     assert found.rate >= whole.rate
 
 
+class Dead(nn.Module):
+    """f = 0, whatever the input and the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def forward(self, x_NC):
+        return 0 * self.weight.expand(len(x_NC))
+
+
+def test_a_dead_network_has_no_critical_rate():
+    found = critical_rate(Dead(), *SAMPLE, Flow(1e-9, max_steps=3, lanczos=EXACT), half_square)
+    assert found.rate is None and found.max_sharpness == 0 and not found.reached
+
+
 def test_steps_that_would_raise_the_loss_are_made_again():
     careless = Flow(1e-9, alpha=50.0, measure_every=1000, max_step=100.0, lanczos=EXACT)
     found = critical_rate(Diagonal(INIT), *SAMPLE, careless, half_square)

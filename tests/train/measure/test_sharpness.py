@@ -12,6 +12,7 @@ from torch.func import functional_call, jacrev
 from torch.nn.functional import cross_entropy
 
 from bigstep.errors import TrainError
+from bigstep.records.trained import Recipe
 from train.measure import sharpness as measure
 from train.measure import surface
 from train.measure.sharpness import Lanczos, extremes, near, scale_free, sharpness
@@ -231,3 +232,9 @@ def test_a_layer_without_a_second_derivative_is_named():
     model = nn.Sequential(nn.Linear(2, 3), nn.Hardsigmoid(), nn.Linear(3, 2))
     with pytest.raises(TrainError, match=r"hardsigmoid_backward is not implemented\n.*twice"):
         sharpness(model, torch.ones(4, 2), torch.tensor([0, 1, 0, 1]))
+
+
+def test_momentum_bears_more_curvature():
+    heavy = Recipe(optimizer="sgd", rate=0.2, momentum=0.5)
+    assert measure.plain_rate(heavy) == pytest.approx(0.2 / 1.5)
+    assert measure.plain_rate(heavy.model_copy(update={"momentum": 0.0})) == 0.2

@@ -58,11 +58,6 @@ def test_the_worst_group_is_the_worst_cell_that_is_not_tiny(place, weights, monk
     assert numbers.group_accuracies(model, place) == {**found, "worst_group": None}
 
 
-def test_momentum_bears_more_curvature():
-    assert numbers.plain_rate(RECIPE) == pytest.approx(0.2 / 1.5)
-    assert numbers.plain_rate(RECIPE.model_copy(update={"momentum": 0.0})) == 0.2
-
-
 def test_curvature_is_measured_on_the_first_training_images(place, monkeypatch):
     monkeypatch.setattr(numbers, "CURVATURE_IMAGES", 7)
     x_NCHW, y_N = numbers.curvature_images(place)

@@ -45,6 +45,10 @@ def flow(seed, rate, reached=True):
 def test_the_critical_rate_is_an_interval_or_a_bound():
     found = thresholds.critical([flow(0, 0.1), flow(1, 0.2)])
     assert (found.low, found.high) == (0.1, 0.2) and "0.1 to 0.2 (2 seeds)" in found.says
+    flat = flow(2, 1.0).model_copy(update={"rate": None, "max_sharpness": 0.0, "reached": False})
+    unknown = thresholds.critical([flat])
+    assert (unknown.low, unknown.high) == (None, None) and "no gradient flow met any curvature" in unknown.says
+    assert "unknown: no gradient flow was followed" in thresholds.critical([]).says
     bound = thresholds.critical([flow(0, 0.1), flow(1, 0.2, reached=False)])
     assert (bound.low, bound.high) == (None, 0.2) and "at most 0.2" in bound.says and "0.25" in bound.says
 
