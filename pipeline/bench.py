@@ -17,10 +17,9 @@ from bigstep.machine import usable_cores
 from bigstep.records.bundle import Bundle
 from bigstep.records.exported import Form
 from bigstep.records.measured import Latency
-from bigstep.records.sealed import to_json
+from bigstep.records.sealed import write_json
 from bigstep.records.verdict import Check, Outcome, worst
 from bigstep.terminal import Terminal
-from pipeline.store import replace_file
 from serve.bench import (
     MIN_FOR_P90,
     MIN_FOR_P99,
@@ -152,7 +151,7 @@ class Timings:
             return
         try:
             # A link stays, and what it points to is replaced.
-            replace_file(self.options.raw.resolve(), to_json(self.raw_json()).encode())
+            write_json(self.options.raw.resolve(), self.raw_json())
         except OSError as error:
             raise ConfigError(f"{self.options.raw} cannot be written", got=error.strerror) from error
 

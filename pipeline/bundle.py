@@ -12,13 +12,12 @@ from bigstep.errors import RecordError
 from bigstep.records.bundle import Bundle, BundleInfo
 from bigstep.records.measured import Measured
 from bigstep.records.run import JudgedRun, RunRecords
-from pipeline import closure
+from pipeline import ci, closure
 from pipeline.store import Store, replace_folder
 from verify.report.run_outcome import EXAMPLE
 
 log = logging.getLogger("bigstep")
 REPORT = "verify.report.page"
-COPIES = ("report.html", "report.md")
 
 
 def publish(store: Store, name: str, records: RunRecords) -> Bundle:
@@ -35,7 +34,7 @@ def publish(store: Store, name: str, records: RunRecords) -> Bundle:
     # Clock readings and budgets are in no digest, and the report tells them.
     if not bundle or not same or Measured.read(place) != judged.measured:
         bundle = _make(store, name, judged, made_from)
-    for copy in COPIES:
+    for copy in ci.REPORTS:
         shutil.copyfile(place / copy, store.folder / copy)
     Image.fromarray(np.array(judged.images.split("test").images[0]).squeeze()).save(store.folder / EXAMPLE)
     return bundle

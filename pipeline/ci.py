@@ -4,13 +4,13 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.store import replace_file
+from bigstep.records.sealed import replace_file
 from verify.report import job_summary, junit
 from verify.report.run_outcome import RunOutcome
 
 log = logging.getLogger("bigstep")
 JUNIT, SUMMARY = "junit.xml", "summary.md"
-REPORTS = ("report.html", "report.md")  # the bundle keeps its own
+REPORTS = ("report.html", "report.md")  # copies: the bundle keeps its own
 
 
 def remove(folder: Path, *, reports: bool) -> None:

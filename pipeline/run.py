@@ -13,12 +13,12 @@ from bigstep.config import Config
 from bigstep.config_file import to_toml
 from bigstep.records.rate_map import Checkpoint, RateMap
 from bigstep.records.run import RunRecords
-from bigstep.records.sealed import Record, sha256
+from bigstep.records.sealed import Record, replace_file, sha256
 from pipeline import bundle, ci, closure
 from pipeline.device import resolve_device
 from pipeline.keys import Keys, code_of, keys
 from pipeline.stages import DATA, MAP, NAMES, STAGES, Result, Stage, five
-from pipeline.store import Store, replace_file
+from pipeline.store import Store
 from verify.report.run_outcome import RunOutcome, StageRun
 
 log = logging.getLogger("bigstep")

@@ -15,12 +15,12 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from bigstep.errors import BigstepError, ConfigError, RecordError
-from bigstep.records.sealed import Record, forget_checks, to_json
+from bigstep.records.sealed import Record, forget_checks, write_json
 
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
@@ -124,7 +124,7 @@ class Store:
         replace_folder(record.folder, place)
         keys = self.folder / "keys"
         keys.mkdir(exist_ok=True)
-        replace_file(keys / f"{key}.json", to_json({"record": name, "digest": record.digest}).encode())
+        write_json(keys / f"{key}.json", {"record": name, "digest": record.digest})
         return type(record)(place, record.digest, record.info)
 
 
@@ -166,18 +166,3 @@ def replace_folder(source: Path, place: Path) -> None:
         place.rename(aside)
     source.rename(place)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file at once: whoever reads finds a whole one, the old or the new, also when the disk is full."""
-    written = path.with_name(f".{path.name}.tmp")
-    try:
-        with written.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(path)
-    except BaseException:  # an interrupt too
-        with suppress(OSError):
-            written.unlink()
-        raise

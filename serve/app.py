@@ -28,13 +28,6 @@ def open_bundle(folder: Path) -> Bundle:
         RecordError: there is no bundle, or a file is missing or altered; the message names it.
         NoVerdict: the verdict is not "passed", rests on no check, or was given on other bytes.
     """
-    if not (folder / "manifest.json").is_file():
-        raise RecordError(
-            f"{folder} is not a bundle",
-            got="no manifest.json" if folder.is_dir() else "no such folder",
-            expected="the folder `bundle` of a run",
-            do="name it, or make one: bigstep run CONFIG",
-        )
     bundle = Bundle.open(folder)
     _judged_form(bundle)
     return bundle

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
+from bigstep.records.sealed import replace_file
 from bigstep.records.trained import LOG, Moment, Recipe, read_log
 from train import alarms, event_files, step
 from train.measure.sharpness import plain_rate
@@ -53,9 +54,7 @@ class Log(step.Observer):
     def begin(self, run: step.Run) -> None:
         """Take up the log where the run is; a run that has not made a step is measured at once."""
         self._history = [m for m in read_log(self._log) if m.step <= run.steps]
-        written = self._log.with_suffix(".tmp")
-        written.write_text("".join(map(_line, self._history)), encoding="utf-8")
-        written.replace(self._log)
+        replace_file(self._log, "".join(map(_line, self._history)).encode())
         if event_files.available():
             self._events = event_files.EventFile(self._log.parent, self._history)
         if not self._history:

@@ -113,8 +113,7 @@ def _search(config: TrainConfig, setup: Setup, score: choose.Score) -> Search:
         done.append(trials)
         if len(done) > len(past):
             journal.parent.mkdir(exist_ok=True)
-            write_json(journal.with_suffix(".tmp"), [[t.model_dump(mode="json") for t in round_] for round_ in done])
-            journal.with_suffix(".tmp").replace(journal)
+            write_json(journal, [[t.model_dump(mode="json") for t in round_] for round_ in done])
 
 
 def _read_rounds(out: Path, journal: Path) -> list[list[Trial]]:

@@ -132,11 +132,23 @@ def to_json(value: object) -> str:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON to a file, flushed to the disk."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(to_json(value))
-        file.flush()
-        os.fsync(file.fileno())
+    """Write JSON to a file; see `replace_file`."""
+    replace_file(path, to_json(value).encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file at once: whoever reads finds a whole one, the old or the new, also when the disk is full."""
+    written = path.with_name(f".{path.name}.tmp")
+    try:
+        with written.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(path)
+    except BaseException:  # an interrupt too
+        with suppress(OSError):
+            written.unlink()
+        raise
 
 
 def flush(folder: Path) -> None:

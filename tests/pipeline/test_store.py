@@ -19,7 +19,7 @@ import pytest
 from bigstep.errors import ConfigError, TrainError
 from bigstep.records.sealed import Record, Value
 from pipeline import store as store_module
-from pipeline.store import Store, replace_file, replace_folder
+from pipeline.store import Store, replace_folder
 
 
 class NoteInfo(Value):
@@ -234,23 +234,6 @@ def test_other_errors_stay_what_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     with pytest.raises(TrainError, match="diverged"), Store(tmp_path).telling_a_full_disk():
         raise TrainError("diverged")
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
-    """An empty config.toml is a valid one: after a full disk, `bigstep gc` would take every record for another's."""
-
-    def full(_descriptor):
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "config.toml"
-    replace_file(path, b"old")
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            replace_file(path, b"new")
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
-    replace_file(path, b"new")
-    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
 def test_replace_folder_moves_the_older_one_out_of_the_way(tmp_path):

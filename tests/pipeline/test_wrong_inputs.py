@@ -163,7 +163,7 @@ WRONG = {
     "serve with more threads than cores": Wrong("serve {run}/bundle --threads 4096 --port 0", "threads is out of range|usable cores"),
     "serve on an unknown device": Wrong("serve {run}/bundle --device tpu", "--device|cuda"),
     "bench nothing": Wrong("bench", "Missing argument 'BUNDLE'"),
-    "bench no folder": Wrong("bench nowhere", "nowhere is not a record"),
+    "bench no folder": Wrong("bench nowhere", "nowhere is not a bundle"),
     "bench a flipped model": Wrong("bench {run}/bundle", "compact.int8.onnx was altered", 2, flipped("bundle/compact.int8.onnx")),
     "bench for no time": Wrong("bench {run}/bundle --seconds 0", "seconds"),
     "bench without end": Wrong("bench {run}/bundle --seconds inf", "seconds"),

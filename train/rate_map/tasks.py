@@ -107,8 +107,7 @@ def kept(file: Path, kind: type[V], find: Callable[[], V]) -> V:
         return kind.model_validate_json(file.read_bytes())
     found = find()
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file.with_suffix(".tmp"), found.model_dump(mode="json"))
-    file.with_suffix(".tmp").replace(file)
+    write_json(file, found.model_dump(mode="json"))
     return found
 
 

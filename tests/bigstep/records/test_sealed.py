@@ -25,6 +25,7 @@ from bigstep.records.sealed import (
     digest_of,
     forget_checks,
     read_manifest,
+    replace_file,
     sha256,
     to_json,
 )
@@ -349,3 +350,20 @@ def test_large_files_are_read_where_an_interrupt_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sealed, "LARGE_BYTES", 10)
     Note.open(note.folder)
     assert threads["a.npy"] is threading.main_thread() is not threads["b.txt"]
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    """An empty config.toml is a valid one: after a full disk, `bigstep gc` would take every record for another's."""
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "config.toml"
+    replace_file(path, b"old")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            replace_file(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
