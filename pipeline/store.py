@@ -15,7 +15,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -25,6 +25,7 @@ from bigstep.records.sealed import Record, forget_checks, write_json
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
 FULL_BYTES = 1_000_000  # a disk with less is taken to be full: a write that failed leaves what still went in
+LOOKS = 10  # attempts at a lock beyond the last; whoever looks holds it for microseconds
 SHORT = 16  # characters of a hash in a folder name; the full one is in the manifest and is checked
 
 
@@ -129,12 +130,13 @@ class Store:
 
 
 def _lock(file: TextIO) -> None:
-    """Take the lock; a second attempt, for the first may meet somebody who only looks (see `held`)."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        time.sleep(0.05)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Take the lock; in several attempts, for some may meet somebody who only looks (see `held`)."""
+    for _ in range(LOOKS):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.02)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sign(lock: TextIO) -> None:

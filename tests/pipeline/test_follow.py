@@ -197,7 +197,7 @@ def test_a_look_at_the_lock_does_not_stop_a_run_from_beginning(run):
     stop = threading.Event()
 
     def look():
-        while not stop.is_set():
+        while not stop.wait(0.001):
             held(run)
 
     looker = threading.Thread(target=look)
