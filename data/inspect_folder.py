@@ -12,7 +12,7 @@ from bigstep.errors import DataError
 from bigstep.groups import aligned_members, over_represented
 from data.files import csv_listing
 from data.files.findings import quoted, shortened
-from data.files.listing import Listing, Row, name_of
+from data.files.listing import Listing, Row
 from data.files.splits import SHARES
 from data.sets import folder
 
@@ -64,12 +64,12 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
 def _candidates(table_path: Path) -> tuple[list[str], list[str]]:
     """Choose the columns that may be bias attributes, and say why the others may not."""
     table, _ = csv_listing.read_csv(table_path)
-    labels = [name_of(cell) for cell in table.column("label")]
+    labels = table.values("label")
     chosen, says = [], []
     for name in dict.fromkeys(table.header):
         if name in csv_listing.RESERVED:
             continue
-        cells = [name_of(cell) for cell in table.column(name)]
+        cells = table.values(name)
         values = len({*cells})
         if "" in cells:
             why = "some of its cells are empty"
