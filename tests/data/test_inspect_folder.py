@@ -48,7 +48,7 @@ def test_a_csv_file_with_a_bias(tmp_path):
 
 
 def columns_set(root, n, **columns):
-    """Write n lines of one image, with labels of equal shares, and columns by functions of a generator and the label."""
+    """Write n lines of one image, with labels of equal shares, and columns by functions of the label."""
     Image.new("RGB", (9, 9)).save(root / "a.png")
     rng = np.random.default_rng(0)
     rows = [(k % 4, [str(of(rng, k % 4)) for of in columns.values()]) for k in range(n)]
