@@ -177,7 +177,7 @@ def transparent(image: Image.Image) -> bool:
     One entry of a palette, or one colour, that is declared transparent keeps its own colour (what a GIF leaves empty),
     unless another entry has the same colour: a black drawing on transparent black.
     """
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+    if image.mode in ("RGBA", "LA", "PA"):
         return True
     entry = image.info.get("transparency")
     if image.mode != "P" or entry is None:

@@ -14,7 +14,7 @@ from bigstep.decode import open_image
 from bigstep.errors import DataError
 from bigstep.groups import aligned_members, cell_counts, over_represented
 from data.files import csv_listing
-from data.files.findings import quoted, shortened
+from data.files.findings import quoted, report, shortened
 from data.files.listing import Listing, Row
 from data.files.splits import SHARES
 from data.sets import folder
@@ -64,7 +64,7 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         *says,
         *size_says,
         *_bias_sentences(listing.rows, candidates),
-        *map(str, listing.findings),
+        *report(listing.findings),
     ]
 
 

@@ -21,7 +21,7 @@ from data.files.deferred import Deferred
 from data.files.writing import write
 
 log = logging.getLogger("bigstep.data")
-BUILDERS = {  # modules with `build(config, work)` and, where there are source files, `files(config)`: all that decide
+BUILDERS = {  # modules with `build(config, work)` and, where there are source files, `files(config)`
     "digits": "data.sets.digits",
     "parity": "data.sets.parity",
     "moon-star": "data.sets.moon_star",
@@ -103,10 +103,7 @@ def sources(config: DataConfig) -> str | None:
         return None
     digest = hashlib.sha256()
     for path in builder.files(config):
-        try:
-            found: object = stamp(path.stat())
-        except OSError:  # a link to nothing, say, which the list of what was found names
-            found = None
+        found = stamp(path.stat()) if isinstance(path, Path) else "beside"
         digest.update(f"{str(path)!r} {found}\n".encode())
     return digest.hexdigest()
 

@@ -17,7 +17,7 @@ from data.files.walk import HIDDEN, LEFT_OUT, Tree, walk
 NAMES = "train, validation and test"
 KINDS: tuple[tuple[str, Level, str, str], ...] = (  # of what was found, the worst first
     *LEFT_OUT,
-    ("beside", "error", f"images beside the folders {NAMES}", "move them into one of these"),
+    ("beside", "error", f"images beside the folders {NAMES}", "move them into one of these, or out of the data"),
     ("lost", "error", "class folders without an image", "add images, or move these folders out of the data"),
     (
         "unclear",

@@ -62,7 +62,7 @@ LEFT_OUT: tuple[tuple[str, Level, str, str], ...] = (  # what is neither an imag
     ("linked", "warning", "symbolic links to folders, not followed", ""),
     ("other", "warning", "files that are no images, left out", ""),
     ("told", "note", "images known by their content, not by their names", ""),
-    (HIDDEN, "note", "hidden files and folders, and what storage and tools left behind, left out", ""),
+    (HIDDEN, "note", "hidden files and folders, run folders, and what storage and tools left behind, left out", ""),
 )
 
 
@@ -107,6 +107,8 @@ def _images(root: Path, below: str, folders: list[str], aside: defaultdict[str, 
             aside["outside"].append(path)
         elif entry.is_symlink() and entry.is_dir():
             aside["linked"].append(path)
+        elif entry.is_dir() and _is_ours(Path(entry.path)):
+            aside[HIDDEN].append(path)
         elif entry.is_dir():
             folders.append(path)
             yield from _images(root, path, folders, aside)
@@ -119,6 +121,15 @@ def _images(root: Path, below: str, folders: list[str], aside: defaultdict[str, 
             yield path
         else:
             aside["broken"].append(path)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether a folder is a run folder of bigstep, or `runs` with some: who works among the images makes one there.
+
+    Its contact sheets and plots would be a class.
+    """
+    places = folder.iterdir() if folder.name == "runs" else ()
+    return any((place / "lock").is_file() and (place / "config.toml").is_file() for place in (folder, *places))
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

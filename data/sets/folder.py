@@ -104,15 +104,15 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
     )
 
 
-def files(config: DataConfig) -> Iterator[Path]:
+def files(config: DataConfig) -> Iterator[Path | str]:
     """Yield every file that the images are made from: the CSV file, if there is one, and the images it lists.
 
-    Also what lies beside the images and is spoken of in the findings: what is added there must not go unsaid.
+    As text also what lies beside the images and is spoken of in the findings: what is added there must not go unsaid.
     """
     listing = read(config)
     yield from [listing.table] if listing.table else []
     yield from (listing.root / row.path for row in listing.rows)
-    yield from (listing.root / path for path in listing.aside)
+    yield from listing.aside
 
 
 def read(config: DataConfig) -> Listing:

@@ -70,7 +70,7 @@ def test_what_lies_about_is_left_out_and_counted(tmp_path):
         "images in no class folder, left out": ["logo.png"],
         "files that are no images, left out": ["cat/notes.txt"],
         "images in folders below a class folder, which count for its class": ["cat/deep/b.png"],
-        "hidden files and folders, and what storage and tools left behind, left out": [
+        "hidden files and folders, run folders, and what storage and tools left behind, left out": [
             ".git",
             "__MACOSX",
             "cat/._a.png",
@@ -206,7 +206,9 @@ def test_folders_that_hold_one_folder_alone_are_passed_over(tmp_path, above):
     make(tmp_path, f"{above}/cat/a.png", f"{above}/dog/b.png", "__MACOSX/photos/cat/._a.png", "@eaDir/x/y.jpg")
     assert {row[1] for row in rows(tmp_path)} == {"cat", "dog"}
     assert found(tmp_path)["folders that hold one folder alone, passed over"][-1] == above
-    assert found(tmp_path)["hidden files and folders, and what storage and tools left behind, left out"] == [
+    assert found(tmp_path)[
+        "hidden files and folders, run folders, and what storage and tools left behind, left out"
+    ] == [
         "@eaDir",
         "__MACOSX",
     ]
@@ -225,6 +227,26 @@ def test_what_storage_and_tools_leave_is_no_class_and_no_image(tmp_path, place, 
     make(tmp_path, "cat/a.png", "dog/b.png", place + litter)
     assert [row[:2] for row in rows(tmp_path)] == [("cat/a.png", "cat"), ("dog/b.png", "dog")]
     assert sum(map(len, found(tmp_path).values())) == 1
+
+
+@pytest.mark.parametrize("place", ["runs/photos", "runs", "out"])
+def test_run_folders_among_the_images_are_no_class(tmp_path, place):
+    """Who is in the folder of the images, and says `bigstep init --data folder .`, makes one there."""
+    make(
+        tmp_path,
+        "cat/a.png",
+        "dog/b.png",
+        f"{place}/lock",
+        f"{place}/config.toml",
+        f"{place}/records/i/contact_sheet.png",
+    )
+    assert [row[:2] for row in rows(tmp_path)] == [("cat/a.png", "cat"), ("dog/b.png", "dog")]
+    assert [len(concerns) for concerns in found(tmp_path).values()] == [1]
+
+
+def test_a_class_may_be_called_runs(tmp_path):
+    make(tmp_path, "runs/a.png", "runs/deep/b.png", "walks/c.png")
+    assert {row[1] for row in rows(tmp_path)} == {"runs", "walks"}
 
 
 # ---- Classes that would be lost --------------------------------------------------------------------------------------

@@ -460,7 +460,10 @@ def test_what_is_left_out_is_noticed_too(tmp_path, new):
     else:
         (tmp_path / new).parent.mkdir(exist_ok=True)
         (tmp_path / new).write_bytes(b"")
-    assert stage.sources(config) != before
+    after = stage.sources(config)
+    assert after != before
+    (tmp_path / new / "notes.txt" if new.endswith("/") else tmp_path / new).write_text("more")
+    assert (stage.sources(config) == after) == (not new.endswith("/")), "by its name alone: a bigstep.toml is edited"
 
 
 def test_every_example_in_the_report_is_shortened_to_five(tmp_path, refused_folder):
