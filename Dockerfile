@@ -90,7 +90,8 @@ RUN pip install -c constraints.txt --extra-index-url ${EXTRA_INDEX} '.[cpu,train
 # caches of matplotlib and fontconfig, and USER a name that PyTorch asks for, which an unknown id does not have.
 FROM ${PYTHON_IMAGE} AS cpu
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp USER=bigstep \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    ORT_DISABLE_TELEMETRY=1
 LABEL org.opencontainers.image.title="bigstep" \
       org.opencontainers.image.description="Image classifiers trained with large steps, made small, proven and served" \
       org.opencontainers.image.licenses="Apache-2.0" \
@@ -98,7 +99,8 @@ LABEL org.opencontainers.image.title="bigstep" \
 
 FROM ${GPU_IMAGE} AS gpu
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp USER=bigstep \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    ORT_DISABLE_TELEMETRY=1
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 LABEL org.opencontainers.image.title="bigstep" \
       org.opencontainers.image.description="Image classifiers trained with large steps, made small, proven and served" \
@@ -139,7 +141,8 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+  CMD ["python3", "-c", "import urllib.request as r; \
+r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=2)"]
 ENTRYPOINT ["bigstep", "serve", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["/bundle"]
 
@@ -154,7 +157,8 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+  CMD ["python3", "-c", "import urllib.request as r; \
+r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=2)"]
 ENTRYPOINT ["bigstep", "serve", "--host", "0.0.0.0", "--port", "8000", "--device", "cuda"]
 CMD ["/bundle"]
 

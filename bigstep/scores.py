@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED, accuracies, members
+from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED, accuracies, cells_present, members
 from bigstep.intervals import accuracy_interval
 from bigstep.records.images import Images, Split
 from bigstep.records.verdict import GroupScore
@@ -86,9 +86,9 @@ def group_names(evidence: Evidence, declared: Sequence[str]) -> list[str]:
 def score(evidence: Evidence, form: str, group: str, confidence: float) -> GroupScore:
     """Return one form's accuracy on one group with one-sided clustered Wilson bounds.
 
-    `unbiased` is the unweighted mean over the label x bias cells. Its bounds are those of the accuracy over all
-    images, which is the same number where all cells hold equally many images (every digit appears in every colour);
-    where the largest cell is over 1.25 times the smallest they are left out.
+    `unbiased` is the unweighted mean over the label x bias cells that hold images. Its bounds are those of the accuracy
+    over all images, which is the same number where all cells hold equally many images (every digit appears in every
+    colour); where the largest cell is over 1.25 times the smallest, or a cell is empty, they are left out.
 
     Args:
         confidence: confidence of each bound, in (0.5, 1).
@@ -105,7 +105,7 @@ def score(evidence: Evidence, form: str, group: str, confidence: float) -> Group
     if group == UNBIASED:
         split = evidence.split
         estimate = accuracies(correct, split.labels, split.bias, split.aligned).unbiased
-        if not _cells_are_even(split):
+        if not _cells_are_even(evidence):
             return GroupScore(form=form, group=group, n=n, accuracy=estimate, low=None, high=None)
         low, high = min(low, estimate), max(high, estimate)
     return GroupScore(form=form, group=group, n=n, accuracy=estimate, low=low, high=high)
@@ -119,6 +119,8 @@ def flips(evidence: Evidence, before: str, after: str, group: str) -> Flips | No
     return Flips(group, int(mask.sum()), int((was & ~now & mask).sum()), int((~was & now & mask).sum()))
 
 
-def _cells_are_even(split: Split) -> bool:
+def _cells_are_even(evidence: Evidence) -> bool:
+    split = evidence.split
+    present, declared = cells_present(split.labels, split.bias, evidence.values)
     sizes = np.unique(np.column_stack([split.labels, split.bias]), axis=0, return_counts=True)[1]
-    return bool(sizes.max() <= EVEN_CELLS * sizes.min())
+    return present == declared and bool(sizes.max() <= EVEN_CELLS * sizes.min())

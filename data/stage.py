@@ -12,7 +12,7 @@ import numpy as np
 from bigstep.config import DataConfig
 from bigstep.groups import over_represented
 from bigstep.records.images import FILES, FILES_HEADER, SPLIT_FIELDS, Images, ImagesInfo, SplitName
-from bigstep.records.sealed import WORK
+from bigstep.records.sealed import WORK, stamp
 from data.bias.plant import plant
 from data.bias.rebalance import rebalance
 from data.contact_sheet import draw
@@ -89,10 +89,11 @@ def run(config: DataConfig, *, out: Path) -> Images:
 
 
 def sources(config: DataConfig) -> str | None:
-    """Return a hash of the names, sizes and times of the source files, so that a changed file is noticed.
+    """Return a hash of the names and stamps of the source files (see `bigstep.records.sealed.stamp`).
 
-    None for data that bigstep makes itself. The times decide only whether the images are built again: equal pixels
-    give the same record, whatever their files' times.
+    Whatever is written into a file, or put in its place, is noticed, also where it has the same size and time. None for
+    data that bigstep makes itself. The stamps decide only whether the images are built again: equal pixels give the
+    same record, whatever their files' stamps.
 
     Raises:
         DataError: the source files are missing.
@@ -102,8 +103,8 @@ def sources(config: DataConfig) -> str | None:
         return None
     digest = hashlib.sha256()
     for path in builder.files(config):
-        found = path.stat()
-        digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        found = stamp(path.stat()) if isinstance(path, Path) else "beside"
+        digest.update(f"{str(path)!r} {found}\n".encode())
     return digest.hexdigest()
 
 

@@ -4,6 +4,9 @@ Every file takes raw uint8 pixels (N, H, W, C) with a dynamic N and returns floa
 normalisation are inside. The same numbers give the same bytes: nothing of the build machine is left in a file.
 """
 
+import bigstep.telemetry  # noqa: F401 - before onnxruntime
+
+# isort: split
 import logging
 import tempfile
 import warnings

@@ -175,6 +175,9 @@ def serve(
     request_timeout_s: Annotated[
         float | None, typer.Option(help="time for one answer, seconds", show_default="30")
     ] = None,
+    keep_alive_s: Annotated[
+        int | None, typer.Option(help="rest between requests of a connection, seconds", show_default="75")
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """Serve a bundle over HTTP; refuses bytes without a passing verdict."""
@@ -268,7 +271,6 @@ def main() -> NoReturn:
     """
     terminal.last()
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes must not import from the working directory either
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it when it is imported
     try:
         app()
     except BigstepError as error:

@@ -6,6 +6,9 @@ memory: no decoding, no HTTP. Draws from the images are uniform, with replacemen
 the interleaving: models take turns, so what disturbs one disturbs its neighbours, and their ratio stands.
 """
 
+import bigstep.telemetry  # noqa: F401 - before onnxruntime
+
+# isort: split
 import logging
 import math
 import os

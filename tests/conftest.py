@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import bigstep.telemetry  # noqa: F401 - tests import onnxruntime themselves
 from bigstep.config import Config, DataConfig
 from bigstep.records.architecture import Architecture, InputSpec
 from bigstep.records.images import Images, ImagesInfo
 from bigstep.records.sealed import Record
 from pipeline.run import run
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the command line does, before onnxruntime is imported
 
 # While it exports, PyTorch logs thousands of empty records here, whatever the level; pytest would keep them all.
 logging.getLogger("torch.__trace").propagate = False

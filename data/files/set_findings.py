@@ -104,6 +104,30 @@ def alike_findings(
     )
 
 
+def flat_findings(rows: Sequence[Row], flat_N: NDArray[np.bool_]) -> list[Finding]:
+    """Judge pictures that are nearly constant once they are decoded: whatever they showed is lost, or was never there.
+
+    Args:
+        flat_N: which are.
+    """
+    flat = [row for row, is_flat in zip(rows, flat_N.tolist(), strict=True) if is_flat]
+    shown = {row.label for row, is_flat in zip(rows, flat_N.tolist(), strict=True) if not is_flat}
+    return present(
+        Finding(
+            "warning" if shown else "error",
+            "nearly constant pictures",
+            [row.path for row in flat],
+            "look at some: values that use a small part of their range, white on transparent, or damage",
+        ),
+        Finding(
+            "warning",
+            "labels of which every picture is nearly constant",
+            sorted({row.label for row in flat} - shown),
+            "there is nothing to learn from them but that",
+        ),
+    )
+
+
 def class_findings(
     labels: Sequence[str], labels_N: NDArray[np.int64], splits: Mapping[SplitName, NDArray[np.int64]]
 ) -> list[Finding]:

@@ -53,10 +53,11 @@ def test_empty_group_has_no_accuracy(evidence):
     assert (found.n, found.accuracy, found.low, found.high) == (0, None, None, None)
 
 
-def test_uneven_cells_leave_the_unbiased_bounds_out(evidence):
+@pytest.mark.parametrize("kept", [5, 0])
+def test_uneven_and_empty_cells_leave_the_unbiased_bounds_out(evidence, kept):
     split = evidence.split
     keep = np.ones(360, bool)
-    keep[np.flatnonzero((split.labels == 0) & (split.bias[:, 0] == 1))[5:]] = False
+    keep[np.flatnonzero((split.labels == 0) & (split.bias[:, 0] == 1))[kept:]] = False
     part = type(split)(**{k: v[keep] for k, v in vars(split).items()})
     forms = {name: Outputs.of(o.logits[keep], part.labels) for name, o in evidence.forms.items()}
     found = score(Evidence(part, evidence.values, forms), "served", "unbiased", CONFIDENCE)

@@ -269,6 +269,18 @@ def comparison(world):
     return {(c.form, c.group): c for c in compared}, gate.outcome(checks), notes
 
 
+def test_cells_without_test_images_are_told(world):
+    """Their accuracy is unknown, and the mean leaves them out."""
+    evidence, compact, exported = gathered(world)
+    compared = gate.comparisons(CONFIG, evidence, exported)
+    more = replace(evidence, values={**evidence.values, "colour": [*evidence.values["colour"], "mauve"]})
+    told = [
+        [note for note in gate.notes(CONFIG, one, compact, exported, compared) if note.startswith("unbiased: ")]
+        for one in (evidence, more)
+    ]
+    assert told[0] == [] and "the mean over 9 of 12 cells of label and bias" in told[1][0]
+
+
 def test_failing_baseline_is_reported_but_does_not_decide(world):
     compared, outcome, notes = comparison(world)
     assert compared["adam-compact-int8", "conflicting"].outcome == "failed"
