@@ -26,7 +26,24 @@ SPLIT_WORDS: dict[str, SplitName] = {  # those that people also use, beside word
 SAYS_NOTHING = frozenset(
     (
         *("data", "dataset", "ds", "folder", "image", "images", "img", "imgs", "photos", "pics", "pictures", "samples"),
-        *("all", "cropped", "full", "new", "part", "resized", "seg", "set", "small", "split", "subset"),
+        *(
+            "all",
+            "bmp",
+            "cropped",
+            "full",
+            "jpeg",
+            "jpg",
+            "png",
+            "px",
+            "new",
+            "part",
+            "resized",
+            "seg",
+            "set",
+            "small",
+            "split",
+            "subset",
+        ),
     )
 )
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")  # begins a word in TrainSet
@@ -74,8 +91,13 @@ def split_of(name: str) -> SplitName | None:
 
     None where a word says something else (`train_station`), or where there are two splits in it.
     """
-    found = {SPLIT_WORDS.get(word) or SPLIT_WORDS.get(JOINED.sub("", word)) for word in _telling(name)}
+    found = splits_in(name)
     return found.pop() if len(found) == 1 else None
+
+
+def splits_in(name: str) -> set[SplitName | None]:
+    """Return the splits that the words of a name stand for, and None for other words; see `split_of`."""
+    return {SPLIT_WORDS.get(word) or SPLIT_WORDS.get(JOINED.sub("", word)) for word in _telling(name)}
 
 
 def says_nothing(name: str) -> bool:
@@ -84,7 +106,8 @@ def says_nothing(name: str) -> bool:
 
 
 def _telling(name: str) -> set[str]:
-    return {word.lower() for word in WORDS.findall(CAPITAL.sub(" ", name))} - SAYS_NOTHING
+    words = {word.lower() for word in WORDS.findall(CAPITAL.sub(" ", name)) if len(word) > 1}
+    return words - SAYS_NOTHING
 
 
 def cells_of(cells: Sequence[str]) -> list[str]:
