@@ -190,11 +190,17 @@ def transparent(image: Image.Image) -> bool:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Lay an image over white, as viewers do; the colours of transparent parts are whatever a program left there."""
+    """Lay an image over white, as viewers do; the colours of transparent parts are whatever a program left there.
+
+    One that is transparent everywhere keeps its colours: some programs fill the fourth byte of a BMP with zeros.
+    """
     if not transparent(image):
         image.info.pop("transparency", None)  # Pillow would warn of it
         return image
     shown = image if image.mode == "RGBA" else image.convert("RGBA")
+    least, most = shown.getchannel("A").getextrema()
+    if least == 255 or most == 0:
+        return shown.convert("RGB")
     ground = Image.new("RGB", shown.size, "white")
     ground.paste(shown, mask=shown)
     return ground

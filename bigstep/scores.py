@@ -60,6 +60,10 @@ class Evidence:
             return np.ones(len(self.split.labels), dtype=np.bool_)
         return members(group, self.split.labels, self.split.bias, self.split.aligned, self.values)
 
+    def cells(self) -> tuple[int, int]:
+        """Count the cells of label and all attributes that hold an image, and those that their names make."""
+        return cells_present(self.split.labels, self.split.bias, self.values)
+
     def sources(self, group: str) -> int:
         """Count the independent sources of a group's images."""
         return len(np.unique(self.split.sources[self.mask(group)]))
@@ -121,6 +125,6 @@ def flips(evidence: Evidence, before: str, after: str, group: str) -> Flips | No
 
 def _cells_are_even(evidence: Evidence) -> bool:
     split = evidence.split
-    present, declared = cells_present(split.labels, split.bias, evidence.values)
+    present, declared = evidence.cells()
     sizes = np.unique(np.column_stack([split.labels, split.bias]), axis=0, return_counts=True)[1]
     return present == declared and bool(sizes.max() <= EVEN_CELLS * sizes.min())

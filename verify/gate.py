@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigstep.config import VerifyConfig
-from bigstep.groups import CONFLICTING, UNBIASED, cells_present
+from bigstep.groups import CONFLICTING
 from bigstep.intervals import Interval, accuracy_interval, detectable_drop, drop_interval
 from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported, Form, Rung
@@ -78,11 +78,11 @@ def notes(
     groups = list(dict.fromkeys(config.groups))
     judged = {(check.form, check.group): check for check in compared}
     found = [UNKNOWN_BIAS] if evidence.split.aligned is None else []
-    found += _absent_cells(evidence)
     pairs = {group: _pair(config, evidence, group, dense, served) for group in groups}
     found += [_power_note(config, group, pair) for group, pair in pairs.items() if pair]
     rivals = [form for form in exported.info.forms if form.role == "compact_baseline"]
     unfitted = {model.sha256 for model in compact.info.baselines if not model.fitted}
+    found += _absent_cells(evidence)
     for form in rivals:
         told = ") never fitted again after pruning: no fair rival"
         if form.sha256 not in unfitted:
@@ -103,12 +103,12 @@ def notes(
 
 
 def _absent_cells(evidence: Evidence) -> list[str]:
-    present, declared = cells_present(evidence.split.labels, evidence.split.bias, evidence.values)
+    present, declared = evidence.cells()
     if present == declared:
         return []
     return [
-        f"{UNBIASED}: the mean over {present:,} of {declared:,} cells of label and bias; there is no test image of the "
-        "others, and nothing was judged of them."
+        f"Unbiased accuracy is the mean over {present:,} of {declared:,} cells of label and bias; there is no test "
+        "image of the others, and nothing was judged of them."
     ]
 
 

@@ -3,7 +3,7 @@
 They may lie deeper: folders that hold one folder alone are passed over. Splits may also lie below each class folder.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,19 +11,36 @@ from pathlib import Path, PurePosixPath
 
 from bigstep.records.images import SplitName
 from data.files.findings import Finding, Level, present
-from data.files.listing import SPLITS, Listing, Row, name_of, says_nothing, split_of
+from data.files.listing import SPLITS, Listing, Row, name_of, says_nothing, split_of, splits_in
 from data.files.walk import HIDDEN, LEFT_OUT, Tree, walk
 
 NAMES = "train, validation and test"
 KINDS: tuple[tuple[str, Level, str, str], ...] = (  # of what was found, the worst first
     *LEFT_OUT,
     ("beside", "error", f"images beside the folders {NAMES}", "move them into one of these, or out of the data"),
-    ("lost", "error", "class folders without an image", "add images, or move these folders out of the data"),
+    (
+        "lost",
+        "error",
+        "class folders without an image",
+        "add images (links to folders are not followed), or move these folders out of the data",
+    ),
     (
         "unclear",
         "error",
         "folders named like a split, where the others are not, or none is for train",
         f"name all of them {NAMES}; or name one that holds class folders in data.path",
+    ),
+    (
+        "crossed",
+        "warning",
+        "class folders that hold folders of the same names",
+        "if those are the classes, name one of these in data.path, or list the images in a CSV file",
+    ),
+    (
+        "named",
+        "warning",
+        "class folders with splits in their names",
+        "if those are splits, put the class folders into them",
     ),
     ("loose", "warning", "images in no class folder, left out", ""),
     ("deep", "warning", "images in folders below a class folder, which count for its class", ""),
@@ -107,7 +124,10 @@ def read_listing(folder: Path) -> Listing:
     layout = _layout(Folders(tree), aside)
     rows = _rows(tree.images, layout, aside)
     labels = {row.label for row in rows}
-    aside["lost"] = [one.path for one in layout.classes if one.label not in labels]
+    places = {above for one in layout.classes for above in _above(one.path)}
+    links = [path for path in aside["linked"] if path.rpartition("/")[0] in places]
+    aside["linked"] = [path for path in aside["linked"] if path not in links]
+    aside["lost"] = [one.path for one in layout.classes if one.label not in labels] + links
     findings = present(*(Finding(level, what, aside[kind], do) for kind, level, what, do in KINDS))
     spoken_of = [path for kind, *_ in KINDS if kind not in (HIDDEN, "guessed") for path in aside[kind]]
     return Listing(root, f"{layout.words} in {folder}", (), rows, findings, aside=spoken_of)
@@ -128,6 +148,10 @@ def _layout(folders: Folders, aside: defaultdict[str, list[str]]) -> Layout:
         aside["guessed"] = _guesses(below)
         return Layout(f"class folders with {NAMES} folders", list(_around_splits(folders, top, below)))
     aside["unclear"] = [path for path in splits if path not in folders.direct]
+    inner = Counter(_name(path) for path in below if not says_nothing(_name(path)))
+    aside["crossed"] = tops if folders.direct.isdisjoint(tops) and max(inner.values(), default=0) > 1 else []
+    named = {path: splits_in(_name(path)) - {None} for path in others}
+    aside["named"] = [path for path in named if named[path]] if {"train"} < set().union(*named.values()) else []
     return Layout("class folders", [ClassFolder(path, name_of(_name(path))) for path in folders.inner.get(top, ())])
 
 

@@ -26,7 +26,24 @@ SPLIT_WORDS: dict[str, SplitName] = {  # those that people also use, beside word
 SAYS_NOTHING = frozenset(
     (
         *("data", "dataset", "ds", "folder", "image", "images", "img", "imgs", "photos", "pics", "pictures", "samples"),
-        *("all", "cropped", "full", "new", "part", "resized", "seg", "set", "small", "split", "subset"),
+        *(
+            "all",
+            "bmp",
+            "cropped",
+            "full",
+            "jpeg",
+            "jpg",
+            "png",
+            "px",
+            "new",
+            "part",
+            "resized",
+            "seg",
+            "set",
+            "small",
+            "split",
+            "subset",
+        ),
     )
 )
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")  # begins a word in TrainSet
@@ -74,8 +91,13 @@ def split_of(name: str) -> SplitName | None:
 
     None where a word says something else (`train_station`), or where there are two splits in it.
     """
-    found = {SPLIT_WORDS.get(word) or SPLIT_WORDS.get(JOINED.sub("", word)) for word in _telling(name)}
+    found = splits_in(name)
     return found.pop() if len(found) == 1 else None
+
+
+def splits_in(name: str) -> set[SplitName | None]:
+    """Return the splits that the words of a name stand for, and None for other words; see `split_of`."""
+    return {SPLIT_WORDS.get(word) or SPLIT_WORDS.get(JOINED.sub("", word)) for word in _telling(name)}
 
 
 def says_nothing(name: str) -> bool:
@@ -84,7 +106,8 @@ def says_nothing(name: str) -> bool:
 
 
 def _telling(name: str) -> set[str]:
-    return {word.lower() for word in WORDS.findall(CAPITAL.sub(" ", name))} - SAYS_NOTHING
+    words = {word.lower() for word in WORDS.findall(CAPITAL.sub(" ", name)) if len(word) > 1}
+    return words - SAYS_NOTHING
 
 
 def cells_of(cells: Sequence[str]) -> list[str]:
@@ -113,20 +136,19 @@ def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
     kept: list[Row] = []
     outside: list[str] = []
     missing: list[str] = []
-    windows: list[str] = []
+    read_as: list[str] = []
     folders: dict[str, bool] = {}  # whether a folder really lies below the root: asked once, not for every image
     for row in rows:
-        path = _relative(root, row.path)
-        if path is not None and "\\" in path and not _existing(root, path):
-            windows.append(row.path)
-            path = _relative(root, row.path.replace("\\", "/"))
-        if path is None:
-            outside.append(row.path)
-        elif not (found := _existing(root, path)):
-            missing.append(row.path)
-        elif not _below(root, found, folders):
+        readings = _readings(root, row.path)
+        hits = [(k, found) for k, path in enumerate(readings) if path and (found := _existing(root, path))]
+        if not hits:
+            (outside if None in readings else missing).append(row.path)
+            continue
+        reading, found = hits[0]
+        if not _below(root, found, folders):
             outside.append(row.path)
         else:
+            read_as += [f"{row.path} as {found}"] if reading else []
             kept.append(row if found == row.path else replace(row, path=found))
     return kept, present(
         Finding(
@@ -141,8 +163,19 @@ def inside(root: Path, rows: Iterable[Row]) -> tuple[list[Row], list[Finding]]:
             missing,
             "paths are relative to the CSV file, with / between folders; or remove these lines",
         ),
-        Finding("note", "paths with \\ between folders, read as /", windows),
+        Finding("note", "paths read otherwise than they are written", read_as),
     )
+
+
+def _readings(root: Path, path: str) -> list[str | None]:
+    """Return what a path may mean, relative to the root: as written, with Windows' separators, from the root's parent.
+
+    None stands for a reading that leads out.
+    """
+    readings = [_relative(root, path)]
+    readings += [_relative(root, path.replace("\\", "/"))] if "\\" in path else []
+    own = f"{root.name}/"
+    return readings + [reading.removeprefix(own) for reading in readings if reading and reading.startswith(own)]
 
 
 def _relative(root: Path, path: str) -> str | None:
@@ -150,9 +183,7 @@ def _relative(root: Path, path: str) -> str | None:
 
     That is before any link is followed: a/link/../b is then a/b, whatever link is.
     """
-    normal = os.path.normpath(path)
-    if normal.startswith(f"{root}/"):
-        normal = normal[len(f"{root}/") :]
+    normal = os.path.normpath(path).removeprefix(f"{root}/")
     leads_out = normal == ".." or normal.startswith(("/", "../")) or PureWindowsPath(normal).is_absolute()
     return None if leads_out or "\0" in normal else normal
 

@@ -154,9 +154,11 @@ def test_a_transparent_entry_that_has_the_colour_of_another_is_laid_over_white(k
     assert found[:3] == [[255, 255, 255], [0, 0, 0], [200, 0, 0]]
 
 
-def test_an_opaque_alpha_channel_changes_nothing():
-    opaque = np.concatenate([picture(), np.full((6, 4, 1), 255, np.uint8)], axis=2)
-    assert np.array_equal(decode(encode(opaque), SPEC), picture())
+@pytest.mark.parametrize("opacity", [255, 0])
+def test_an_alpha_channel_that_says_nothing_changes_nothing(opacity):
+    """A picture that is transparent everywhere is one whose alpha was never filled in."""
+    same = np.concatenate([picture(), np.full((6, 4, 1), opacity, np.uint8)], axis=2)
+    assert np.array_equal(decode(encode(same), SPEC), picture())
 
 
 def test_one_bit_images_are_black_and_white():

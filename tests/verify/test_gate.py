@@ -275,7 +275,11 @@ def test_cells_without_test_images_are_told(world):
     compared = gate.comparisons(CONFIG, evidence, exported)
     more = replace(evidence, values={**evidence.values, "colour": [*evidence.values["colour"], "mauve"]})
     told = [
-        [note for note in gate.notes(CONFIG, one, compact, exported, compared) if note.startswith("unbiased: ")]
+        [
+            note
+            for note in gate.notes(CONFIG, one, compact, exported, compared)
+            if note.startswith("Unbiased accuracy is")
+        ]
         for one in (evidence, more)
     ]
     assert told[0] == [] and "the mean over 9 of 12 cells of label and bias" in told[1][0]

@@ -92,11 +92,13 @@ def test_links_are_read_only_inside_and_never_in_circles(tmp_path):
     (root / "cat" / "nothing.png").symlink_to(root / "nowhere.png")
     (root / "dog").symlink_to(tmp_path / "outside")
     (root / "cat" / "again").symlink_to(root)
+    (root / "eel").symlink_to(root / "cat")
     assert [path for path, _, _ in rows(root)] == ["cat/a.png", "cat/copy.png"]
     assert found(root) == {
         "symbolic links that lead out of the data folder": ["cat/out.png", "dog"],
         "links to nothing, and other things that are not files": ["cat/nothing.png"],
         "symbolic links to folders, not followed": ["cat/again"],
+        "class folders without an image": ["eel"],
     }
 
 
@@ -198,6 +200,22 @@ def test_split_folders_without_class_folders_are_no_classes(tmp_path):
     assert rows(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("names", "found_in"),
+    [
+        (("cats_train", "dogs_train", "cats_test", "dogs_test"), 4),
+        (("train_station", "bus_station"), 0),
+        (("train_station", "pencil_test", "bus"), 2),
+        (("test_tube", "flask"), 0),
+    ],
+)
+def test_class_folders_with_splits_in_their_names_are_a_warning(tmp_path, names, found_in):
+    make(tmp_path, *(f"{name}/a.png" for name in names))
+    level, concerns = levels(tmp_path).get("class folders with splits in their names", ("warning", []))
+    assert level == "warning" and len(concerns) == found_in
+    assert {row[1] for row in rows(tmp_path)} == set(names)
+
+
 # ---- Folders above and between ---------------------------------------------------------------------------------------
 
 
@@ -212,6 +230,20 @@ def test_folders_that_hold_one_folder_alone_are_passed_over(tmp_path, above):
         "@eaDir",
         "__MACOSX",
     ]
+
+
+def test_folders_of_the_same_names_in_every_class_folder_are_a_warning(tmp_path):
+    """images/cat and masks/cat: the classes may be one folder deeper; cat/indoors and dog/indoors: they are not."""
+    make(tmp_path, "images/cat/a.png", "images/dog/b.png", "masks/cat/a.png", "masks/dog/b.png")
+    assert levels(tmp_path)["class folders that hold folders of the same names"] == ("warning", ["images", "masks"])
+    make(tmp_path, "images/c.png")
+    assert "class folders that hold folders of the same names" not in found(tmp_path)
+
+
+@pytest.mark.parametrize("inner", ["2023", "images"])
+def test_inner_folders_whose_names_say_nothing_are_no_classes(tmp_path, inner):
+    make(tmp_path, f"cat/{inner}/a.png", f"dog/{inner}/b.png")
+    assert set(found(tmp_path)) == {"images in folders below a class folder, which count for its class"}
 
 
 def test_a_single_class_is_not_passed_over(tmp_path):

@@ -209,11 +209,28 @@ def test_the_right_name_comes_before_another_usual_one(tmp_path):
     assert [(row.path, row.label) for row in rows] == [("a.png", "cat")] and not findings
 
 
-def test_backslashes_and_absolute_paths_below_the_folder_are_read(tmp_path):
-    (tmp_path / "im").mkdir()
-    (tmp_path / "im" / "x.png").touch()
+def test_paths_as_other_systems_and_folders_have_them_are_read(tmp_path):
+    """With Windows' separators, absolute below the folder, or from the folder above, as `ls photos/*` gives them."""
+    (tmp_path / "ïm").mkdir()
+    (tmp_path / "ïm" / "x.png").touch()
     (tmp_path / "im\\y.png").touch()
-    rows, findings = of_text(tmp_path, f"path,label\nim\\x.png,cat\n{tmp_path}/a.png,dog\nim\\y.png,eel\n..\\b.png,fox")
-    assert [(row.path, row.label) for row in rows] == [("a.png", "dog"), ("im/x.png", "cat"), ("im\\y.png", "eel")]
+    own = tmp_path.name
+    lines = [
+        "ïm\\x.png,cat",
+        f"{tmp_path}/a.png,dog",
+        "im\\y.png,eel",
+        "..\\b.png,fox",
+        f"{own}/c.png,gnu",
+        f"{own}/no.png,hen",
+    ]
+    rows, findings = of_text(tmp_path, "\n".join(["path,label", *lines]))
+    assert [(row.path, row.label) for row in rows] == [
+        ("a.png", "dog"),
+        ("c.png", "gnu"),
+        ("im\\y.png", "eel"),
+        ("ïm/x.png", "cat"),
+    ]
     assert "error: paths that lead out of the data folder (1): ..\\b.png" in findings
-    assert "note: paths with \\ between folders, read as / (2): im\\x.png, ..\\b.png" in findings
+    assert f"error: images that are missing, or are not files (1): {own}/no.png" in findings
+    read_as = f"ïm\\x.png as ïm/x.png, {own}/c.png as c.png"
+    assert f"note: paths read otherwise than they are written (2): {read_as}" in findings

@@ -344,8 +344,25 @@ def test_a_bias_with_one_value_is_refused(tmp_path, refused_folder):
 def test_names_that_need_care_are_warned_of(tmp_path, build_folder):
     findings = "\n".join(build_folder(class_set(tmp_path, labels=("a=b", "Cat", "cat", "bell\x07"))).findings)
     assert "names with = or a comma, which verify.groups cannot name (1): a=b" in findings
-    assert "values of label that differ in capitals alone (1): Cat / cat" in findings
+    assert "values of label that differ in spelling alone (1): Cat / cat" in findings
     assert r"names with characters that cannot be shown (1): 'bell\x07'" in findings
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("Golden Retriever", "golden_retriever"), True),
+        (("01", "1"), True),
+        (("1.0", "1", "1.5"), True),
+        (("1", "-1", "10", "1a"), False),
+        (("1000000000000000001", "1000000000000000002", "1000000", "1000001"), False),
+        (("a", "b", "a b"), False),
+        (("-", "_"), False),
+    ],
+)
+def test_names_that_differ_in_spelling_alone(tmp_path, names, found, build_folder):
+    findings = "\n".join(build_folder(class_set(tmp_path, labels=names)).findings)
+    assert ("values of label that differ in spelling alone (1)" in findings) == found
 
 
 def test_names_that_are_not_utf8_are_refused_readably(tmp_path, refused_folder):

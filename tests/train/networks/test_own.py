@@ -1,5 +1,6 @@
 """A user's own network: found by its path, bound to its bytes, and refused with the reason if it cannot be used."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import torch
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError, TrainError
+from bigstep.machine import installed_version
 from pipeline.dry_run import dry_run
 from train import prepare
-from train.networks import own
+from train.networks import own, user_files
 from train.networks.build import build, load_weights, save_weights
 from train.networks.user_files import sources
 
@@ -73,6 +75,39 @@ def test_an_edited_file_is_noticed(net, rows):
 
 def test_nothing_of_a_user_is_hashed_where_nothing_is_named():
     assert sources(TrainConfig(network="resnet18")) is None
+
+
+@pytest.mark.parametrize("layout", ["one file", "package"])
+def test_modules_that_the_file_imports_count_by_their_bytes(tmp_path, monkeypatch, layout):
+    """They decide the network as the file does; of those on PYTHONPATH or installed to be edited no version tells."""
+    (tmp_path / "lib" / "own_blocks").mkdir(parents=True)
+    (tmp_path / "lib" / "own_sizes.py").write_text("HIDDEN = 12")
+    block = tmp_path / "lib" / ("own_blocks.py" if layout == "one file" else "own_blocks/deep.py")
+    block.write_text("import own_sizes, math")
+    (tmp_path / "lib" / "own_blocks" / "__init__.py").touch() if layout == "package" else (
+        block.parent / "own_blocks"
+    ).rmdir()
+    (tmp_path / "net.py").write_text("def make(*sizes):\n    from own_blocks import deep\n    import torch, absent_one")
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    config = TrainConfig(network=f"{tmp_path / 'net.py'}:make")
+    seen = [sources(config)]
+    for file, text in ((block, "import own_sizes, math, json"), (tmp_path / "lib" / "own_sizes.py", "HIDDEN = 13")):
+        file.write_text(text)
+        importlib.invalidate_caches()
+        seen.append(sources(config))
+    assert seen[0] != seen[1] != seen[2]
+    assert set(seen[0]) == {
+        "network",
+        *(f"import {name}" for name in ("own_blocks", "own_sizes", "torch", "absent_one")),
+    }
+    assert seen[0]["import torch"] == f"torch {installed_version('torch')}" and "own_blocks" not in sys.modules
+
+
+def test_versions_of_installed_packages_count(net, monkeypatch):
+    config = TrainConfig(network=f"{net}:make")
+    before = sources(config)
+    monkeypatch.setattr(user_files, "installed_version", lambda _: "99")
+    assert before["import torch"] != sources(config)["import torch"] == "torch 99"
 
 
 MAKE = """
