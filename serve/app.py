@@ -142,8 +142,8 @@ def serve(
         RecordError, NoVerdict: see `open_bundle`.
         KeyboardInterrupt: after a complete stop by SIGINT.
     """
-    with server.bind(host, port) as listener:
-        app = create_app(open_bundle(bundle_folder), limits, device)
+    with server.bind(host, port) as listener, (bundle := open_bundle(bundle_folder)).held():
+        app = create_app(bundle, limits, device)
         service: Service = app.state.service
         url = server.url(listener)
         try:

@@ -1,5 +1,6 @@
 """The report for people, drawn from the records alone: `report.md`, a self-contained `report.html`, and `card.md`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,15 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
     routine = [c for c in ranked if c.outcome == "passed" and c.rule not in ("non-inferiority", "floor")]
     return {
         "name": name,
-        "outcome": verdict.outcome,
-        "outcome_of_all": run.outcome,  # where budgets count too; the card speaks of the verdict alone
+        "outcome": run.outcome,
         "icons": ICONS,
-        "headline": headline(verdict.outcome, verdict.outcome),
-        "headline_of_all": headline(verdict.outcome, run.outcome),
+        "headline": headline(verdict.outcome, run.outcome),
         "tally": ", ".join(f"{n} {o}" for o, n in counts.items() if n),
         "paragraph": _paragraph(name, run),
         "forms": [_form_row(form) for form in facts.forms(run)],
         "decisive": [check for check in ranked if check not in routine],
         "routine": routine,
-        "budgets": facts.worst_first(run.measured.budgets),
+        "budgets": facts.worst_first(run.budgets),
         "comparisons": verdict.comparisons,
         "notes": [*verdict.notes, *facts.missing_baselines(run)],
         "flips": _changed_predictions(run),
@@ -106,12 +105,12 @@ def _paragraph(name: str, run: JudgedRun) -> str:
         *([f"Conventionally trained and compressed alike: {', '.join(told)}."] if told else []),
         *_worst_label(run, dense, served),
         *_first_open(run.verdict.info.checks, "checks"),
-        *_first_open(run.measured.budgets, "budgets"),
+        *_first_open(run.budgets, "budgets"),
     ]
     return " ".join(sentences)
 
 
-def _first_open(checks: list[Check], kind: str) -> list[str]:
+def _first_open(checks: Sequence[Check], kind: str) -> list[str]:
     """Say how many checks share the worst outcome, and the first of them; of budgets that were kept, nothing."""
     worst = facts.worst_first(checks)[:1]
     if not worst or worst[0].outcome == "passed":

@@ -61,7 +61,7 @@ def test_the_headline_is_the_worse_of_verdict_and_budgets(
     passed, changed, check, ended, page, verdict, budget, headline
 ):
     budgets = [check(budget, "It takes 3 ms.", rule="latency budget")]
-    run = changed(passed, verdict={"checks": [check(verdict)], "outcome": verdict}, measured={"budgets": budgets})
+    run = changed(passed, verdict={"checks": [check(verdict)], "outcome": verdict}, budgets=budgets)
     found = page(ended(run))
     assert found.startswith(headline + "\n")
     assert f"| {wording.ICONS[budget]} {budget} | latency budget | It takes 3 ms. |" in found
@@ -129,7 +129,7 @@ def test_no_text_breaks_the_page(passed, changed, check, ended, page):
     hostile = check("failed", HOSTILE, group=HOSTILE)
     budget = check("undecided", HOSTILE.replace("\ud800", ""), rule="latency budget")
     notes = {"notes": [HOSTILE, "# no heading", "1. no list"]}
-    run = changed(passed, verdict={"checks": [hostile], "outcome": "failed", **notes}, measured={"budgets": [budget]})
+    run = changed(passed, verdict={"checks": [hostile], "outcome": "failed", **notes}, budgets=[budget])
     found = page(replace(ended(run), name=HOSTILE))
     for table in re.findall(r"(?:^\|.*\n)+", found, re.M):
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
@@ -144,7 +144,7 @@ def test_the_page_stays_below_githubs_limit_and_says_what_is_missing(passed, cha
     many = [check("failed", wide, group=f"{n}{wide}") for n in range(30)]
     budgets = [check("failed", "\x1b" * 3000, rule="latency budget")] * 30
     told = {"notes": [wide] * 30, "judged": {f"{n}{wide}": "0" * 64 for n in range(90)}}
-    run = changed(passed, verdict={"checks": many, "outcome": "failed", **told}, measured={"budgets": budgets})
+    run = changed(passed, verdict={"checks": many, "outcome": "failed", **told}, budgets=budgets)
     outcome = replace(ended(run), name=wide)
     found = page(outcome)
     assert len(found.encode()) < 300_000

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bigstep.config import VerifyConfig
-from bigstep.records.verdict import worst
+from bigstep.records.verdict import SEVERITY, worst
 from verify.report import page, wording
 
 VOID = {"meta", "br"}
@@ -211,23 +211,25 @@ def test_the_headline_is_the_worse_of_verdict_and_budgets(
 ):
     first, *rest = judged.verdict.info.checks
     checks = [first.model_copy(update={"outcome": verdict}), *rest]
-    found = {"verdict": {"outcome": verdict, "checks": checks}, "measured": {"budgets": [budget(o) for o in budgets]}}
-    after = written(changed(judged, **found), tmp_path)
+    run = changed(judged, verdict={"outcome": verdict, "checks": checks}, budgets=[budget(o) for o in budgets])
+    after = written(run, tmp_path)
     assert after["report.md"].startswith(f"# {wording.ICONS[all_in_all]} {headline}\n")
     assert (
         f'<div class="verdict {all_in_all}">' in after["report.html"] and f"<h1>{headline}</h1>" in after["report.html"]
     )
     assert ("Passed" in after["report.md"].splitlines()[0]) == (all_in_all == "passed")
-    assert f"# digits\n\n{wording.ICONS[verdict]} {wording.HEADLINES[verdict]}" in after["card.md"], (
-        "the card has no clock"
-    )
+    assert after["card.md"].startswith(f"# digits\n\n{wording.ICONS[all_in_all]} {headline}\n")
+    assert [line for line in after["card.md"].splitlines() if "machine that verified" in line] == [
+        f"- latency budget, on the machine that verified: {o}." for o in sorted(budgets, key=SEVERITY.index)
+    ]
+    assert "It took" not in after["card.md"], "clock readings are in no digest, and the card is in one"
     told = f"1 of {len(budgets)} budgets: {worst(budgets)}. The first says: It took"
     assert (told in after["report.md"]) == (told in after["report.html"]) == (worst(budgets) != "passed")
 
 
 def test_budgets_have_a_place_of_their_own_with_the_worst_first(judged, changed, budget, pages, tmp_path, no_plots):
     assert "Speed budgets" not in pages["report.md"] + pages["report.html"]
-    after = written(changed(judged, measured={"budgets": [budget("passed"), budget("failed")]}), tmp_path)
+    after = written(changed(judged, budgets=[budget("passed"), budget("failed")]), tmp_path)
     rows = after["report.md"][after["report.md"].index("### Speed budgets") :].splitlines()[4:6]
     assert rows == [
         f"| {wording.ICONS[o]} {o} | latency budget | It took a\\|while &lt;b&gt;{o}&lt;/b&gt;. |"
