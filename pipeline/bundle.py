@@ -20,7 +20,9 @@ from bigstep.config_file import to_toml
 from bigstep.errors import RecordError
 from bigstep.records.bundle import Bundle, BundleInfo
 from bigstep.records.measured import FILE
+from bigstep.records.provenance import FILE as PROVENANCE
 from bigstep.records.run import JudgedRun, RunRecords
+from bigstep.records.sealed import write_json
 from pipeline import ci, closure
 from pipeline.store import SHORT, Store, replace_folder
 from verify.report.run_outcome import EXAMPLE, POINTER
@@ -72,6 +74,9 @@ def _make(store: Store, config: Config, judged: JudgedRun, made_from: dict[str, 
     for form in forms:
         shutil.copyfile(exported.folder / form.file, out / form.file)
     judged.measured.write(out / FILE)
+    (out / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    write_json(out / "verdict.json", verdict.info.model_dump(mode="json"))
+    write_json(out / PROVENANCE, {stage: one.model_dump(mode="json") for stage, one in judged.provenance().items()})
     importlib.import_module(REPORT).write(out, config.name, judged)
     bundle = Bundle.seal(
         out,

@@ -19,6 +19,7 @@ from bigstep.records.verdict import Check
 from pipeline import bundle, ci, closure, readings
 from pipeline.device import resolve_device
 from pipeline.keys import Keys, code_of, keys
+from pipeline.provenance import provenance
 from pipeline.stages import DATA, EXPORT, MAP, NAMES, STAGES, Result, Stage, five
 from pipeline.store import Store
 from verify.report.run_outcome import RunOutcome, StageRun
@@ -144,6 +145,7 @@ class _Work:
         if not stage.resumes:
             shutil.rmtree(out)
             out.mkdir()
+        provenance(found.decides).write(out)
         extra = ({"device": self.device} if stage.on_device else {}) | ({"checkpoints": given} if given else {})
         record: R = importlib.import_module(stage.door).run(stage.section(self.config), *inputs, **extra, out=out)
         return self.store.publish(record, found.record)

@@ -9,6 +9,7 @@ from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported
 from bigstep.records.images import Images
 from bigstep.records.measured import Measured
+from bigstep.records.provenance import Provenance
 from bigstep.records.sealed import Record
 from bigstep.records.trained import Trained
 from bigstep.records.verdict import Check, Outcome, Verdict, worst
@@ -30,6 +31,12 @@ class JudgedRun:
     verdict: Verdict
     measured: Measured
     budgets: Sequence[Check]
+
+    def provenance(self) -> dict[str, Provenance]:
+        """Return how each record was made, by its kind; nothing of one that does not say."""
+        records: list[Record[Any]] = [self.images, self.trained, self.compact, self.exported, self.verdict]
+        found = {record.kind: Provenance.read(record.folder) for record in records}
+        return {kind: one for kind, one in found.items() if one is not None}
 
     @property
     def outcome(self) -> Outcome:

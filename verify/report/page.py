@@ -1,11 +1,12 @@
 """The report for people, drawn from the records alone: `report.md`, a self-contained `report.html`, and `card.md`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED
 from bigstep.records.compact import Candidate
+from bigstep.records.provenance import Provenance
 from bigstep.records.run import JudgedRun
 from bigstep.records.trained import RatePoint, TrainedInfo
 from bigstep.records.verdict import Check, GroupScore
@@ -74,6 +75,9 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "data": run.images.info,
         "digests": {r.kind: r.digest for r in (run.images, run.trained, run.compact, run.exported, run.verdict)},
         "judged": verdict.judged,
+        "made": [_made_row(kind, one) for kind, one in run.provenance().items()],
+        "packages": _packages(run.provenance()),
+        "judged_by": _judged_by(run.provenance().get(run.verdict.kind)),
         "fingerprint": run.measured.fingerprint,
         "timed": _timed(run),
         "machine": _machine(run),
@@ -135,6 +139,37 @@ def _form_row(facts: FormFacts) -> dict[str, Any]:
         "batch": str(throughput.batch) if throughput else NONE,
         "served": facts.served,
     }
+
+
+def _made_row(kind: str, made: Provenance) -> dict[str, str]:
+    return {
+        "record": kind,
+        "begun": _time(made),
+        "bigstep": made.bigstep or NONE,
+        "commit": made.commit or NONE,
+        "python": made.python,
+        "device": made.device or "cpu",
+    }
+
+
+def _packages(made: Mapping[str, Provenance]) -> str:
+    """List the versions of each package that any stage imported; more than one where stages ran with others."""
+    found: dict[str, dict[str, None]] = {}
+    for one in made.values():
+        for package, version in one.packages.items():
+            found.setdefault(package, {})[version] = None
+    return ", ".join(f"{package} {' and '.join(versions)}" for package, versions in sorted(found.items()))
+
+
+def _judged_by(made: Provenance | None) -> str:
+    if made is None:
+        return ""
+    commit = f", commit {made.commit[:12]}{'-dirty' * made.commit.endswith('-dirty')}" if made.commit else ""
+    return f"judged {_time(made)} by bigstep {made.bigstep or NONE}{commit}"
+
+
+def _time(made: Provenance) -> str:
+    return f"{made.begun[:10]} {made.begun[11:16]} UTC"
 
 
 def _timed(run: JudgedRun) -> str:

@@ -3,10 +3,12 @@
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from bigstep.config import VerifyConfig
+from bigstep.records.provenance import Provenance
 from bigstep.records.verdict import SEVERITY, worst
 from verify.report import page, wording
 
@@ -58,7 +60,7 @@ def test_headings_come_in_the_order_a_reader_needs(pages):
         "Learning rates",
         "Steps of compression",
         "Digests",
-        "Machine and versions",
+        "The machine that measured",
     ]
     assert re.findall(r"^## (.*)", pages["report.md"], re.M) == expected
     html = [heading.split(" (")[0] for heading in re.findall(r"<h2>(.*?)</h2>", pages["report.html"])]
@@ -310,6 +312,29 @@ def test_data_without_bias_attribute_is_reported_too(world, judge, tmp_path):
     assert "Size against unbiased accuracy" in pages["report.html"]
     assert "On the test images it is right on 100.0%" in pages["report.md"]
     assert "no bias attribute" in pages["card.md"]
+
+
+def test_what_is_folded_is_printed(pages):
+    """A closed `details` is left out of paper and PDF, and with it ten of thirteen checks."""
+    templates = [path.read_text() for path in Path(page.__file__).parent.glob("*.html")]
+    for content in [pages["report.html"], *templates]:
+        for_print = re.search(r"@media print \{(.*)\}\n", content)[1]
+        opened = re.search(r"details::details-content \{(.*?)\}", for_print)
+        assert "<details" not in content or (opened and "content-visibility: visible" in opened[1])
+    assert "<details" in pages["report.html"]
+
+
+def test_the_report_says_when_by_what_and_with_what_it_was_judged(world, judge, tmp_path, no_plots):
+    (world.folder / "verdict").mkdir()
+    packages = {"numpy": "2.4.6", "onnxruntime": "1.31.1"}
+    made = {"bigstep": "0.1.0", "commit": "c" * 40 + "-dirty", "code": "d" * 64, "python": "3.12.1", "device": None}
+    rest = {"packages": packages, "settings": {}, "inputs": {}, "sources": None}
+    Provenance(stage="verify", begun="2026-11-28T11:20:59Z", **made, **rest).write(world.folder / "verdict")
+    pages = written(judge(world), tmp_path / "out")
+    for name in ("report.html", "report.md"):
+        assert "judged 2026-11-28 11:20 UTC by bigstep 0.1.0, commit cccccccccccc-dirty" in pages[name]
+        assert "numpy 2.4.6, onnxruntime 1.31.1" in pages[name] and "3.12.1" in pages[name]
+    assert "2026" not in pages["card.md"], "the card is in a digest"
 
 
 def test_non_finite_served_file_is_reported(world, judge, tmp_path):
