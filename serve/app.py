@@ -87,7 +87,7 @@ def create_app(bundle: Bundle, limits: Limits | None = None, device: Device = "c
     service = Service(bundle, _judged_form(bundle), limits or Limits(), device)
     app = FastAPI(
         title=f"bigstep: {bundle.info.name}",
-        description="An image classifier whose exact bytes passed a gate on groups it could fail.",
+        description=f"An image classifier, judged on exactly these bytes. {bundle.info.headline}",
         version=service.model.version,
         lifespan=service.lifespan,
     )

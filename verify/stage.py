@@ -45,6 +45,7 @@ def run(config: VerifyConfig, images: Images, compact: Compact, exported: Export
     groups = group_names(evidence, config.groups)
     info = VerdictInfo(
         outcome=gate.outcome(checks),
+        floor=config.floor,
         checks=checks,
         scores=[score(evidence, name, group, config.confidence) for name in predictors for group in groups],
         comparisons=comparisons,

@@ -31,6 +31,11 @@ class BundleInfo(Value):
     budgets: dict[str, Outcome] = Field(default_factory=dict)
     made_from: dict[str, str]
 
+    @property
+    def headline(self) -> str:
+        """Return the sentence that its card and report begin with."""
+        return self.verdict.headline(self.served, self.budgets.values())
+
 
 @dataclass(frozen=True)
 class Bundle(Record[BundleInfo]):

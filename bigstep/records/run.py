@@ -43,6 +43,11 @@ class JudgedRun:
         """Return the worse of the verdict and the budgets, which is what the exit code says."""
         return worst([self.verdict.info.outcome, *(check.outcome for check in self.budgets)])
 
+    @property
+    def headline(self) -> str:
+        """Return the one sentence that every report begins with."""
+        return self.verdict.info.headline(self.exported.info.served, [check.outcome for check in self.budgets])
+
 
 @dataclass(frozen=True)
 class RunRecords:

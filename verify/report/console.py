@@ -37,6 +37,7 @@ class Summary:
         """Return the summary as plain values."""
         return {
             "outcome": self.run.outcome,
+            "headline": self.run.headline,
             "verdict": self.run.verdict.info.outcome,
             "models": [
                 {
@@ -71,6 +72,7 @@ class Summary:
             outcomes = [budget.outcome for budget in budgets]
             kept = f"{outcomes.count('passed')} of {len(outcomes)} surely kept, on the machine that verified"
             console.print(f"Budgets: {SIGNS[worst(outcomes)]}, {kept}")
+        console.print(self.run.headline, soft_wrap=not console.is_terminal, markup=False)
         console.print(f"Report:  {self.folder / 'report.html'}", soft_wrap=True, markup=False)
         if self.run.outcome != "passed":
             console.print(f"Bundle:  {self.bundle}, {refused(self.folder)}", soft_wrap=True, markup=False)

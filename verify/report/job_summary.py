@@ -15,7 +15,7 @@ from bigstep.records.verdict import Check
 from bigstep.text import fenced, format_bytes, markdown
 from verify.report import facts
 from verify.report.run_outcome import GO_ON, POINTER, RunOutcome, message, origin, refused
-from verify.report.wording import ICONS, NONE, headline
+from verify.report.wording import ICONS, NONE
 
 MOST_PART_BYTES = 16_000
 MOST_MESSAGE = 8_000  # characters
@@ -84,7 +84,7 @@ def _headline(outcome: RunOutcome, run: JudgedRun, tally: str) -> str:
     verdict = run.verdict.info.outcome
     if outcome.error is not None:
         return f"### What the gate said\n\n{verdict.capitalize()}, {tally}. The run did not end: ship nothing."
-    return f"## {ICONS[run.outcome]} {headline(verdict, run.outcome)}\n\n**{_name(outcome)}** · {tally}"
+    return f"## {ICONS[run.outcome]} {markdown(run.headline)}\n\n**{_name(outcome)}** · {tally}"
 
 
 def _checks(head: str, checks: Sequence[Check], whole: str) -> str:

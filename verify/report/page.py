@@ -15,7 +15,7 @@ from bigstep.text import format_bytes, format_rate
 from verify.report import facts, plots
 from verify.report.facts import FormFacts
 from verify.report.render import html_page, markdown_page
-from verify.report.wording import ICONS, NONE, headline
+from verify.report.wording import ICONS, NONE
 
 TEMPLATES = ("report.html", "report.md", "card.md")
 
@@ -48,7 +48,7 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "name": name,
         "outcome": run.outcome,
         "icons": ICONS,
-        "headline": headline(verdict.outcome, run.outcome),
+        "headline": run.headline,
         "tally": ", ".join(f"{n} {o}" for o, n in counts.items() if n),
         "paragraph": _paragraph(name, run),
         "forms": [_form_row(form) for form in facts.forms(run)],
@@ -103,7 +103,7 @@ def _paragraph(name: str, run: JudgedRun) -> str:
     ]
     sentences = [
         f"{name} sorts {run.images.info.name} into {len(run.exported.info.contract.labels)} labels.",
-        f"The file to ship, {served.form.file}, is {format_bytes(served.form.bytes)} large, "
+        f"The compressed file, {served.form.file}, is {format_bytes(served.form.bytes)} large, "
         f"the uncompressed network {served.smaller:.1f} times that.",
         f"On {which} it is right on {now}, the uncompressed network on {was}.",
         *([f"Conventionally trained and compressed alike: {', '.join(told)}."] if told else []),
