@@ -99,6 +99,9 @@ def run(
     run_dir: RunDir = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and write nothing")] = False,
     check: Annotated[bool, typer.Option("--check", help="read large files of records again, every byte")] = False,
+    measure_again: Annotated[
+        bool, typer.Option("--measure-again", help="time the files again, also where this machine has done so")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run all stages, and exit with the verdict: 0 passed, 1 failed, 3 cannot tell."""
@@ -106,7 +109,12 @@ def run(
         from pipeline.store import Store
 
         Store(_place(source, overrides, run_dir)[1]).forget_checks()
-    _run(source, overrides, run_dir, "verify", dry_run=dry_run, as_json=as_json)
+    if dry_run:
+        from pipeline.dry_run import dry_run as foresee
+
+        _report(foresee(*_place(source, overrides, run_dir)), as_json=as_json)
+    else:
+        _run(source, overrides, run_dir, "verify", measure_again=measure_again, as_json=as_json)
 
 
 def _add_stage_command(stage: str, text: str) -> None:
@@ -116,7 +124,7 @@ def _add_stage_command(stage: str, text: str) -> None:
         run_dir: RunDir = None,
         as_json: Json = False,
     ) -> None:
-        _run(source, overrides, run_dir, stage, dry_run=False, as_json=as_json)
+        _run(source, overrides, run_dir, stage, as_json=as_json)
 
     app.command(stage, help=text)(command)
 
@@ -299,27 +307,20 @@ def _crash() -> NoReturn:
 
 
 def _run(
-    source: str, overrides: list[str], run_dir: Path | None, until: str, *, dry_run: bool, as_json: bool
+    source: str, overrides: list[str], run_dir: Path | None, until: str, *, measure_again: bool = False, as_json: bool
 ) -> NoReturn:
-    from pipeline import progress
-
-    config, folder = _place(source, overrides, run_dir)
-    if dry_run:
-        from pipeline.dry_run import dry_run as foresee
-
-        _report(foresee(config, folder, until), as_json=as_json)
-        sys.exit(0)
-    from pipeline import made, run
+    from pipeline import made, progress, run
     from verify.report import console
 
+    config, folder = _place(source, overrides, run_dir)
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
-        records = run.run(config, folder, until)
+        records = run.run(config, folder, until, measure_again=measure_again)
     if until != "verify":
         _report(made.Made(records.made()[until]), as_json=as_json)
         sys.exit(0)
-    judged = records.judged()
-    _report(console.Summary(judged, folder), as_json=as_json)
-    sys.exit(EXIT[judged.outcome])
+    assert records.judged is not None and records.bundle is not None
+    _report(console.Summary(records.judged, folder, records.bundle.folder), as_json=as_json)
+    sys.exit(EXIT[records.judged.outcome])
 
 
 def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[Config, Path]:

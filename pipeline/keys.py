@@ -22,7 +22,7 @@ from pipeline.stages import Stage
 
 @dataclass(frozen=True)
 class Keys:
-    """The two keys of a stage: `record` of what it makes, `work` of the folder in which it works.
+    """The two keys of a stage: `record` of what it makes, `work` of the folder in which it works, and what `decides`.
 
     They differ for the images: when one of a million files was mended, the others need not be decoded again, and the
     stage itself sees to it that what it finds there was made from the present files.
@@ -30,6 +30,7 @@ class Keys:
 
     record: str
     work: str
+    decides: Mapping[str, Any]
 
 
 def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: str) -> Keys:
@@ -54,7 +55,8 @@ def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: s
         "versions": code.versions(),
         "device": device if stage.on_device else None,
     }
-    return Keys(_hash(decides), _hash({**decides, "sources": None}) if stage.keeps_work else _hash(decides))
+    work = {**decides, "sources": None} if stage.keeps_work else decides
+    return Keys(_hash(decides), _hash(work), decides)
 
 
 def code_of(stage: Stage[Any], config: Config) -> Closure:

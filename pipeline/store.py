@@ -3,7 +3,9 @@
 runs/<name>/records/<kind>-<digest>/   finished records, never changed
             keys/<key>.json            which record a stage made from which inputs, settings, code and versions
             partial/<stage>-<key>/     what an interrupted stage goes on from
-            bundle/  report.html       what a person wants
+            measured/                  how fast exported files are, by machine
+            bundles/<digest>-<key>/    what may be shipped, or not; report.html tells of the last
+            bundle -> bundles/...      the last that passed
 """
 
 import datetime

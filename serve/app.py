@@ -89,7 +89,7 @@ def create_app(bundle: Bundle, limits: Limits | None = None, device: Device = "c
     service = Service(bundle, _judged_form(bundle), limits or Limits(), device)
     app = FastAPIOffline(
         title=f"bigstep: {bundle.info.name}",
-        description="An image classifier whose exact bytes passed a gate on groups it could fail.",
+        description=f"An image classifier, judged on exactly these bytes. {bundle.info.headline}",
         version=service.model.version,
         lifespan=service.lifespan,
         redoc_url=None,
@@ -146,8 +146,8 @@ def serve(
         RecordError, NoVerdict: see `open_bundle`.
         KeyboardInterrupt: after a complete stop by SIGINT.
     """
-    with server.bind(host, port) as listener:
-        app = create_app(open_bundle(bundle_folder), limits, device)
+    with server.bind(host, port) as listener, (bundle := open_bundle(bundle_folder)).held():
+        app = create_app(bundle, limits, device)
         service: Service = app.state.service
         url = server.url(listener)
         try:

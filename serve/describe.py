@@ -24,9 +24,13 @@ class InputInfo(Value):
 
 
 class VerdictInfo(Value):
-    """What the gate found for the served bytes: its outcome, and the accuracy of every group with its bounds."""
+    """What the gate found for the served bytes: its outcome, and the accuracy of every group with its bounds.
+
+    `says` is what was judged, and what was not, in one sentence; budgets of the machine that judged count in it.
+    """
 
     outcome: Outcome
+    says: str
     checks: int
     groups: list[GroupScore]
 
@@ -76,6 +80,7 @@ def model_info(bundle: Bundle, form: Form, limits: Limits, device: Device) -> Mo
         limits=dict(vars(limits)),
         verdict=VerdictInfo(
             outcome=info.verdict.outcome,
+            says=info.headline,
             checks=len(info.verdict.checks),
             groups=[score for score in info.verdict.scores if score.form == form.name],
         ),

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Self
 
 from bigstep.records.sealed import Value, write_json
-from bigstep.records.verdict import Check
 
-FILE = "measured.json"  # outside of every digest
+FILE = "measured.json"  # in a bundle, outside of its digest
 
 
 class Latency(Value):
@@ -29,25 +28,30 @@ class Latency(Value):
 
 
 class Measured(Value):
-    """What one machine measured of the files that were judged.
+    """What one machine measured of the files that were judged; readings alone, for whoever judges them later.
 
     Attributes:
+        queries: queries of each file that were asked for, at batch 1 and again at its best batch.
+        seconds: the time that they were given at batch 1, half of it at the best batch; slow files got fewer queries.
         latency: readings at batch 1, by form.
         throughput: readings at the best batch of each form.
-        budgets: the checks of the served file's speed; none where no budget is set.
-        fingerprint: the machine.
+        fingerprint: the machine, with its load averages before and after.
     """
 
+    queries: int
+    seconds: float
     latency: dict[str, Latency]
     throughput: dict[str, Latency]
-    budgets: list[Check]
     fingerprint: dict[str, str]
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read what `write` left in the folder of a verdict or of a bundle."""
-        return cls.model_validate_json((folder / FILE).read_bytes())
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote."""
+        return cls.model_validate_json(path.read_bytes())
 
-    def write(self, folder: Path) -> None:
-        """Write `measured.json` into a folder."""
-        write_json(folder / FILE, self.model_dump(mode="json"))
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+NOTHING = Measured(queries=0, seconds=0.0, latency={}, throughput={}, fingerprint={})

@@ -4,8 +4,8 @@ A folder becomes a record when `seal` has written its `record.json` (what it say
 `manifest.json` (the SHA-256 of every file). Opening a record checks every hash. A file of LARGE_BYTES or more whose
 bytes were checked once is checked by its `stamp` from then on, as git's index does, until `forget_checks`.
 
-Clock readings and what is drawn for people (`UNDIGESTED` files and folders) are hashed against damage but left out of
-the digest, so that the same inputs give the same digest on every run.
+Clock readings, what is drawn for people, and how and when a record was made (`UNDIGESTED` files and folders) are hashed
+against damage but left out of the digest, so that the same inputs give the same digest on every run.
 """
 
 import hashlib
@@ -30,7 +30,9 @@ WORK = "work"  # scratch folder of an unfinished record: what a killed run goes 
 CHECKED = ".checked.json"  # in a record's folder, but not a part of it: when the bytes of large files were last checked
 LARGE_BYTES = 2**30
 EVENTS = "tensorboard"  # folder of event files, which hold clock readings
-UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png", EVENTS})
+UNDIGESTED = frozenset(
+    {"measured.json", "report.md", "report.html", "contact_sheet.png", "provenance.json", "config.toml", EVENTS}
+)
 REPAIR = "copy it again from where it came, or make it again with bigstep run CONFIG"
 
 

@@ -36,8 +36,8 @@ def bigstep(monkeypatch, capfd):
 
 @pytest.fixture
 def run_copy(small_run, tmp_path):
-    """Return a copy of the small run's folder, free to change."""
-    return shutil.copytree(small_run.folder, tmp_path / "run")
+    """Return a copy of the small run's folder, free to change, as `cp -r` makes one: a link stays a link."""
+    return shutil.copytree(small_run.folder, tmp_path / "run", symlinks=True)
 
 
 @pytest.fixture

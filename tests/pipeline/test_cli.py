@@ -123,7 +123,7 @@ def test_an_error_of_our_own_says_so_and_exits_with_4(bigstep, tmp_path, monkeyp
 
 @pytest.mark.parametrize("arguments", [["data", "tiny"], ["data", "tiny", "--json"]])
 def test_an_interrupt_is_one_line(bigstep, monkeypatch, arguments):
-    def interrupted(*_arguments):
+    def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pipeline.run.run", interrupted)
@@ -164,7 +164,7 @@ def judged_otherwise(small_config, small_run, tmp_path_factory):
     found = {}
     for outcome, setting in {"failed": "verify.floor=0.95", "undecided": BEIGE}.items():
         folder = tmp_path_factory.mktemp("judged") / outcome
-        found[outcome] = (shutil.copytree(small_run.folder, folder), setting)
+        found[outcome] = (shutil.copytree(small_run.folder, folder, symlinks=True), setting)
     return found
 
 
@@ -186,7 +186,8 @@ def test_runs_that_do_not_pass(bigstep, small_toml, judged_otherwise, outcome, c
     assert missed[0]["name"].split(" (")[0] in report
     if outcome == "undecided":
         assert "colour=beige" in lines[0] and "beige" in report
-    refused = bigstep("serve", folder / "bundle", "--port", 0)
+    assert f"Bundle:  {found['bundle']}, not to be served; {folder / 'bundle'} is still the last" in as_text.out
+    refused = bigstep("serve", found["bundle"], "--port", 0)
     check_failure(refused, 1, "did not pass the gate", f"got:      {outcome}")
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bigstep.config import Config, TrainConfig, storage_only
-from pipeline import closure, keys
+from pipeline import closure, keys, readings
 from pipeline.dry_run import dry_run
-from pipeline.stages import DATA, MAP, NAMES, STAGES, TRAIN
+from pipeline.stages import DATA, MAP, NAMES, STAGES, TRAIN, VERIFY
 
 STAGE = {stage.name: stage for stage in (*STAGES, MAP)}
 READS = {"train": ["data"], "compress": ["data", "train"], "export": ["data", "train", "compress"]}
@@ -141,7 +141,8 @@ def test_every_setting_is_read_by_somebody():
 
     for stage in STAGES:
         section = stage.section(Config())
-        code = closure.of(stage.door, *(BUILDERS.values() if stage is DATA else ()))
+        beside = {DATA: BUILDERS.values(), VERIFY: (readings.DOOR,)}.get(stage, ())
+        code = closure.of(stage.door, *beside)
         read = {*keys.settings(section, code.attributes), *storage_only(type(section))}
         properties = [vars(type(section))[name] for name in read if isinstance(vars(type(section)).get(name), property)]
         resolved = " ".join(inspect.getsource(one.fget) for one in properties)
