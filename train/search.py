@@ -35,7 +35,7 @@ OVERSHOT = 1 / 2  # part of what a smaller rate has gained in as many steps, bel
 LOST = 0.1  # part of the loss of guessing by which a short trial may end above it
 
 Rounds = Generator[Sequence[Job], Sequence[Trial], None]
-Score = Callable[[Sequence[Trial]], float]
+Scores = Callable[[Sequence[Sequence[Trial]]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,14 @@ class Axis:
 
 @dataclass
 class Search:
-    """A search for a rate: which trials run next; `score` says how good those of a recipe that fitted are.
+    """A search for a rate: which trials run next.
 
-    `trials` holds the latest result of each seed of each recipe, `says` what was found, a sentence each.
+    `scores` says how good recipes that fitted are, given the trials of each, by one measure for all. `trials` holds the
+    latest result of each seed of each recipe, `says` what was found, a sentence each.
     """
 
     axis: Axis
-    score: Score
+    scores: Scores
     trials: dict[Recipe, dict[int, Trial]] = field(default_factory=dict)
     says: list[str] = field(default_factory=list)
 
@@ -129,7 +130,7 @@ class Search:
         while True:
             yield from self._finish(recipes, "stopped")
             fitted = [r for r in recipes if self._fits(r)]
-            best = max(fitted, key=lambda r: self.score(self._seeds(r)), default=None)
+            best = next(iter(self._best_first(fitted)), None)
             if lowest == 0 or best not in (None, recipes[-1]):
                 break
             # Where nothing fits yet, small steps down the grid would spend the budget on more of the same.
@@ -155,7 +156,7 @@ class Search:
     def _repeat(self, recipes: Sequence[Recipe]) -> Rounds:
         """Add a seed to each of the best rates, round by round; halve the rates once each has a few."""
         for seed in range(1, self.axis.num_seeds):
-            alive = sorted((r for r in recipes if self._fits(r)), key=lambda r: -self.score(self._seeds(r)))
+            alive = self._best_first([r for r in recipes if self._fits(r)])
             if seed >= HALVE_FROM:
                 alive = alive[: max(1, len(alive) // 2)]
             yield from self._run([(recipe, seed) for recipe in alive], None)
@@ -169,7 +170,7 @@ class Search:
             fitting = [recipe for recipe in self.trials if self._fits(recipe)]
             if len(fitting) < 2:  # there is nothing to turn to
                 return
-            best = max(fitting, key=lambda r: self.score(self._seeds(r)))
+            best = self._best_first(fitting)[0]
             known = len(self._seeds(best))
             if known >= most:
                 return
@@ -222,6 +223,10 @@ class Search:
         """Return how far the loss of a short trial has fallen below that of guessing, in nats; 0.0 if it diverged."""
         loss = self._first(recipe).train_loss
         return 0.0 if loss is None else self.axis.chance_loss - loss
+
+    def _best_first(self, recipes: Sequence[Recipe]) -> list[Recipe]:
+        scores = dict(zip(recipes, self.scores([self._seeds(r) for r in recipes]), strict=True))
+        return sorted(recipes, key=lambda r: -scores[r])
 
     def _fits(self, recipe: Recipe) -> bool:
         return recipe in self.trials and all(trial.status == "fitted" for trial in self._seeds(recipe))

@@ -45,13 +45,13 @@ class World:
         loss = 0.9 * CHANCE if job.recipe.rate > self.hops else 0.2 * CHANCE
         return Trial(name=job.name, recipe=job.recipe, seed=job.seed, status=status, steps=steps, train_loss=loss)
 
-    def score(self, trials):
+    def scores(self, groups):
         """Rise with the rate up to the best one, and fall beyond."""
-        rate = trials[0].recipe.rate
-        return rate if self.best is None or rate <= self.best else 2 * self.best - rate
+        rates = [trials[0].recipe.rate for trials in groups]
+        return [rate if self.best is None or rate <= self.best else 2 * self.best - rate for rate in rates]
 
     def search(self, place):
-        search = Search(place, self.score)
+        search = Search(place, self.scores)
         rounds, trials = search.rounds(), None
         while True:
             try:
@@ -171,7 +171,7 @@ def test_a_rate_that_nothing_can_replace_is_not_put_to_further_tests():
 
 
 def test_a_small_rate_that_has_not_moved_yet_does_not_overshoot():
-    search = Search(axis(), World().score)
+    search = Search(axis(), World().scores)
     slow, worse = (search.axis.at(k) for k in (0, 1))
     short = {"name": "t", "seed": 0, "status": "stopped", "steps": 50}
     search.trials[slow] = {0: Trial(recipe=slow, train_loss=1.01 * CHANCE, **short)}
