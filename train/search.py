@@ -4,8 +4,9 @@ What is looked for lies just below the convergence threshold (Barsbey et al. 202
 Sadrtdinov et al. 2024, arXiv:2410.22113, abstract), so that is where the steps go, in four acts:
 
 1. *Fence*: bisect the grid for the largest rate below which nothing diverges, collapses or overshoots, with short
-   trials. One overshoots whose loss has fallen less than half as far below that of guessing as a smaller rate's: it
-   hops about. On moons and stars such rates take whole trainings to fail, which left nothing for those that fit.
+   trials. One overshoots whose loss has fallen plainly less than half as far below that of guessing as a smaller
+   rate's: it hops about. On moons and stars such rates take whole trainings to fail, which left nothing for those
+   that fit.
 2. *Climb*: train that rate and the two below it to the end, those that got stuck at a high loss first to go; go on
    downwards while the lowest of them scores best. Where a rate just above the fence survives with a warm-up, it is one
    of them.
@@ -32,7 +33,7 @@ HALVE_FROM = 3  # seeds of a rate after which only the better half goes on
 CONFIRM = 2  # times as many further seeds as the repetition has, for the best rate
 PATIENCE = 2.0  # a further seed of a rate gets this many times the steps of its slowest seed so far
 OVERSHOT = 1 / 2  # part of what a smaller rate has gained in as many steps, below which a short trial has failed
-LOST = 0.1  # part of the loss of guessing by which a short trial may end above it
+LOST = 0.1  # part of the loss of guessing by which a short trial may end above a smaller rate's, or above guessing's
 
 Rounds = Generator[Sequence[Job], Sequence[Trial], None]
 Scores = Callable[[Sequence[Sequence[Trial]]], Sequence[float]]
@@ -211,12 +212,15 @@ class Search:
         return "overshoots" if self._overshoots(recipe) else self._first(recipe).status
 
     def _overshoots(self, recipe: Recipe) -> bool:
-        """Say whether a short trial has gained less than OVERSHOT of what a smaller rate has, or lost ground.
+        """Say whether a short trial has gained less than OVERSHOT of what a smaller rate has, and plainly less.
 
-        Shorter than a few epochs, a run that diverges or collapses shows in its loss alone.
+        least = min(OVERSHOT * g, g - LOST * chance),   g = max(0, the largest gain of a smaller rate)
+
+        On a plateau, where losses stay near that of guessing, half of nothing tells no rate from another: it takes a
+        loss that is higher by a part LOST of that of guessing. A run that diverges or collapses may show in no more.
         """
-        smaller = [self._gain(other) for other in self.trials if other.rate < recipe.rate]
-        least = OVERSHOT * max(smaller, default=0.0) or -LOST * self.axis.chance_loss
+        best = max([0.0, *(self._gain(other) for other in self.trials if other.rate < recipe.rate)])
+        least = min(OVERSHOT * best, best - LOST * self.axis.chance_loss)
         return self._first(recipe).status in UNFINISHED and self._gain(recipe) < least
 
     def _gain(self, recipe: Recipe) -> float:
