@@ -63,6 +63,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         architecture=setup.architecture,
         batch_size=config.batch_size,
         stop_loss=config.stop_loss,
+        augmentation=config.augmentation,
         chosen=choice.trial,
         why=choice.why,
         rule="groups" if setup.bias_labels else "label-free",
