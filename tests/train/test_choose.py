@@ -50,6 +50,13 @@ def test_the_map_averages_over_seeds(make_trial):
     assert low.score == pytest.approx(0.75 * 0.3 + 0.25 * 0.4)
 
 
+@pytest.mark.parametrize(("priority", "weight"), [("robust", 0.8), ("balanced", 0.5), ("small", 0.2)])
+def test_a_priority_weighs_robustness_as_documented(make_trial, priority, weight):
+    robust, small = make_trial(0.1, conflicting=1.0, prunability=0.0), make_trial(0.1, conflicting=0.0, prunability=1.0)
+    score = choose.by_groups(TrainConfig(priority=priority).robust_weight)
+    assert (score([robust]), score([small])) == pytest.approx((weight, 1 - weight))
+
+
 @pytest.mark.parametrize(("weight", "rate"), [(1.0, 0.4), (0.0, 0.1), (0.5, 0.2)])
 def test_the_weight_decides_between_robust_and_prunable(make_trial, weight, rate):
     trials = [
