@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bigstep.config import ExportConfig, VerifyConfig
+from bigstep.config import Config, ExportConfig, VerifyConfig
 from bigstep.groups import CONFLICTING
 from bigstep.intervals import Interval, accuracy_interval, detectable_drop, drop_interval
 from bigstep.records.exported import Rung
@@ -25,10 +25,16 @@ MOST_SOURCES = 100  # times the sources at hand: beyond that "more data" is no a
 
 @dataclass(frozen=True)
 class Demands:
-    """The settings that say what a file must meet: those of the gate, and of the parity of its forms."""
+    """What a file must meet to be kept: the settings of the gate, with the narrower of both margins, and of parity."""
 
     verify: VerifyConfig
     export: ExportConfig
+
+    @classmethod
+    def of(cls, config: Config) -> "Demands":
+        """Take them from a whole configuration."""
+        margin = min(config.compress.margin, config.verify.margin)
+        return cls(config.verify.model_copy(update={"margin": margin}), config.export)
 
 
 @dataclass(frozen=True)

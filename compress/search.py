@@ -134,9 +134,7 @@ def search(shop: Workshop, dense: Network) -> tuple[Shipped, list[Candidate]]:
         The network to ship (the dense one if no step is kept), and every step with its verdict on `validation`.
     """
     path, model = shop.write(dense, "dense", int8=False)
-    margin = min(shop.config.margin, shop.demands.verify.margin)
-    asked = shop.demands.verify.model_copy(update={"margin": margin})
-    judge = Judge(asked, shop.images, shop.contract, path)
+    judge = Judge(shop.demands.verify, shop.images, shop.contract, path)
     best = Shipped(dense, model)
     candidates: list[Candidate] = []
     shares = shop.config.keep_fractions if dense.architecture.widths else ()  # some networks cannot be pruned

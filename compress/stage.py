@@ -58,7 +58,7 @@ def run(
 def _network(trained: Trained, name: str) -> Network:
     trial = trained.info.trial(name)
     model = load_weights(trained.info.architecture, trained.weights(name))
-    finish = Finish(trial.finish, trial.finish_rate)
+    finish = Finish(trial.finish, trial.finish_rate or 0.0)
     return Network(model, trained.info.architecture, trial.recipe, trial.seed, finish)
 
 

@@ -54,7 +54,7 @@ class Stage(Generic[R]):
 
     def demands(self, config: Config) -> Demands | None:
         """Return what later stages will ask of a file, if the stage heeds it."""
-        return Demands(config.verify, config.export) if self.heeds else None
+        return Demands.of(config) if self.heeds else None
 
 
 DATA = Stage(

@@ -40,7 +40,7 @@ def measure(setup: Setup, job: Job, run: step.Run, work: Path) -> Trial:
         train_loss=None if run.status == "diverged" else run.train_loss,
         alarms=observe.raised(work),
         finish=setup.finish.kind,
-        finish_rate=setup.finish.rate,
+        finish_rate=setup.finish.rate if setup.finish.kind == "fine-tune" else None,
     )
     if run.status == "diverged":
         return trial

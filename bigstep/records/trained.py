@@ -51,7 +51,7 @@ class Trial(Value):
     (of the losses of training images after the first epoch) of one that does not treat all images alike. Always there
     are `biased_accuracy` and `biased_loss` on `validation_biased`. A run that diverged, or may go on, has no numbers.
     `alarms` are sentences; only a run that was observed can have some. `finish` is what a run does that has not fitted
-    at its rate (see `train.finish`), at `finish_rate` if that is fine-tuning.
+    at its rate (see `train.finish`), at `finish_rate` if that is fine-tuning, else None.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Trial(Value):
     stored: bool = False
     alarms: tuple[str, ...] = ()
     finish: FinishKind = "none"
-    finish_rate: float = 0.0
+    finish_rate: float | None = None
 
 
 class Moment(Value):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from bigstep.config import CompressConfig, ExportConfig
+from bigstep.config import Config, ExportConfig
 from bigstep.records.sealed import sha256
 from bigstep.records.trained import Recipe
+from bigstep.rules import Demands
 from compress import search as searching
 from compress.prune import prune
 from compress.search import Network, Workshop, search
@@ -36,8 +37,10 @@ def shop(rows, contract, demands, tmp_path, write_plain, monkeypatch):
     monkeypatch.setattr(searching.graph, "write_float32", write_plain)
 
     def make(asked=demands, **settings) -> Workshop:
-        config = CompressConfig.model_validate(GENEROUS | settings)
-        return Workshop(config, asked, rows, contract, "cpu", tmp_path, batch_size=16, stop_loss=0.1)
+        config = Config(compress=GENEROUS | settings, verify=asked.verify, export=asked.export)
+        return Workshop(
+            config.compress, Demands.of(config), rows, contract, "cpu", tmp_path, batch_size=16, stop_loss=0.1
+        )
 
     return make
 

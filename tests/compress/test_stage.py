@@ -4,10 +4,11 @@ import logging
 
 import pytest
 
-from bigstep.config import CompressConfig, TrainConfig
+from bigstep.config import CompressConfig, Config, TrainConfig
 from bigstep.errors import TrainError
 from bigstep.records.compact import Compact
 from bigstep.records.trained import Recipe, Trained
+from bigstep.rules import Demands
 from compress import search, stage
 from train import stage as train_stage
 from train.networks.build import load_weights, save_weights
@@ -25,7 +26,8 @@ def run(rows, trained, demands, tmp_path):
     def run_stage(config=CONFIG, info=trained.info, name="out", source=None) -> Compact:
         (tmp_path / name).mkdir()
         source = source or Trained(trained.folder, trained.digest, info)
-        return stage.run(config, rows, source, demands=demands, device="cpu", out=tmp_path / name)
+        asked = Demands.of(Config(compress=config, verify=demands.verify, export=demands.export))
+        return stage.run(config, rows, source, demands=asked, device="cpu", out=tmp_path / name)
 
     return run_stage
 

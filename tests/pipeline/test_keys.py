@@ -39,7 +39,7 @@ if __name__ == "__main__":
     settings = Recorder(getattr(config, section))
     if extra.pop("heeds"):
         from bigstep.rules import Demands
-        extra["demands"] = Demands(config.verify, config.export)
+        extra["demands"] = Demands.of(config)
     found = []
     for module, kind, folder in records:
         found.append(getattr(importlib.import_module(module), kind).open(Path(folder)))
@@ -127,7 +127,8 @@ def with_section(config, section, **values):
         ("data", {"conflicting": 0.1}, {"data"}),
         ("compress", {"margin": 0.3}, {"compress"}),
         ("export", {"int8_agreement": 0.9}, {"compress", "export"}),  # compression keeps what export and gate let pass
-        ("verify", {"margin": 0.3}, {"compress", "verify"}),
+        ("verify", {"margin": 0.3}, {"verify"}),  # compression is stricter
+        ("verify", {"margin": 0.01}, {"compress", "verify"}),
         ("verify", {"groups": ("all",)}, {"compress", "verify"}),
     ],
 )
