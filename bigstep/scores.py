@@ -1,4 +1,4 @@
-"""What every form said about the test split: right or wrong per image, accuracy per group, flips between forms."""
+"""What every form said about a split: right or wrong per image, accuracy per group, flips between forms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED, accuracies, cells_present, members
 from bigstep.intervals import accuracy_interval
-from bigstep.records.images import Images, Split
+from bigstep.records.images import Images, Split, SplitName
 from bigstep.records.verdict import GroupScore
 
 ALL = "all"
@@ -40,19 +40,19 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The test split, the names of its groups, and the outputs of every form by name."""
+    """A split, the names of its groups, and the outputs of every form by name; `name` is what the split is called."""
 
     split: Split
     values: Mapping[str, Sequence[str]]
     forms: Mapping[str, Outputs]
+    name: SplitName = "test"
 
     @classmethod
-    def of(cls, images: Images, logits: Mapping[str, NDArray[np.floating]]) -> "Evidence":
-        """Judge every form's logits on the test split."""
-        split = images.split("test")
-        return cls(
-            split, images.value_names(), {name: Outputs.of(array, split.labels) for name, array in logits.items()}
-        )
+    def of(cls, images: Images, logits: Mapping[str, NDArray[np.floating]], name: SplitName = "test") -> "Evidence":
+        """Judge every form's logits on a split."""
+        split = images.split(name)
+        outputs = {form: Outputs.of(array, split.labels) for form, array in logits.items()}
+        return cls(split, images.value_names(), outputs, name)
 
     def mask(self, group: str) -> NDArray[np.bool_]:
         """Return the mask of a group; `all` takes every image. `unbiased` is a mean over cells, so it has none."""

@@ -37,7 +37,7 @@ def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: s
     """Return the keys of a stage.
 
     Args:
-        config: the whole configuration, of which the stage reads its own section.
+        config: the whole configuration, of which the stage reads its own section, and what later ones ask of it.
         inputs: digests of what it reads beside, by name.
         device: `cpu` or `cuda`, which counts where the stage computes on it.
 
@@ -46,9 +46,11 @@ def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: s
         DataError: source files are missing.
     """
     section, code = stage.section(config), code_of(stage, config)
+    demands = stage.demands(config)
     decides = {
         "stage": stage.name,
         "settings": settings(section, code.attributes),
+        "demands": {name: settings(later, code.attributes) for name, later in vars(demands).items()} if demands else {},
         "inputs": dict(inputs),
         "code": code.digest(),
         "sources": importlib.import_module(stage.sources).sources(section) if stage.sources else None,

@@ -146,6 +146,8 @@ class _Work:
             shutil.rmtree(out)
             out.mkdir()
         provenance(found.decides).write(out)
-        extra = ({"device": self.device} if stage.on_device else {}) | ({"checkpoints": given} if given else {})
+        device = self.device if stage.on_device else None
+        optional = {"device": device, "checkpoints": given, "demands": stage.demands(self.config)}
+        extra = {name: value for name, value in optional.items() if value}
         record: R = importlib.import_module(stage.door).run(stage.section(self.config), *inputs, **extra, out=out)
         return self.store.publish(record, found.record)

@@ -22,7 +22,10 @@ ROOMS = {  # who may import whom: rooms, and single modules that are doors of a 
     "train.measure": GROUND | {"train.networks"},
     "train": GROUND | {"train.networks", "train.measure"},
     "train.rate_map": GROUND | {"train.networks", "train.measure", "train"},
-    "compress": GROUND | LOOP | {"train.networks", "train.measure.prunability"} | {"export.graph", "serve.predictor"},
+    "compress": GROUND
+    | LOOP
+    | {"train.networks", "train.measure.prunability"}
+    | {"export.graph", "export.ladder", "serve.predictor"},
     "export": GROUND | {"train.networks", "serve.predictor"},
     "serve": GROUND,
     "verify": GROUND | {"serve.predictor", "serve.bench", "data.bias.corruptions"},

@@ -35,7 +35,11 @@ class Recorder:
         return getattr(self.section, name)
 if __name__ == "__main__":
     from bigstep.config import Config
-    settings = Recorder(getattr(Config.model_validate_json(sys.argv[2]), section))
+    config = Config.model_validate_json(sys.argv[2])
+    settings = Recorder(getattr(config, section))
+    if extra.pop("heeds"):
+        from bigstep.rules import Demands
+        extra["demands"] = Demands.of(config)
     found = []
     for module, kind, folder in records:
         found.append(getattr(importlib.import_module(module), kind).open(Path(folder)))
@@ -52,7 +56,7 @@ def test_what_a_stage_loads_and_reads_is_in_its_key(small_run, small_config, tmp
         (tmp_path / folder).mkdir()
     (tmp_path / "hooks" / "sitecustomize.py").write_text(NOTE)
     (tmp_path / "stage.py").write_text(RUN)
-    extra = {"device": "cpu"} if stage.on_device else {}
+    extra = {"heeds": stage.heeds} | ({"device": "cpu"} if stage.on_device else {})
     arguments = json.dumps([stage.door, stage.reads, given, str(tmp_path / "out"), extra])
     paths = os.pathsep.join([str(tmp_path / "hooks"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "NOTES": str(tmp_path / "notes"), "PYTHONSAFEPATH": "1"}
@@ -122,13 +126,19 @@ def with_section(config, section, **values):
         ("data", {"severity": 2}, set()),  # of other sets than the digits
         ("data", {"conflicting": 0.1}, {"data"}),
         ("compress", {"margin": 0.3}, {"compress"}),
-        ("export", {"max_batch": 3}, {"export"}),
-        ("verify", {"margin": 0.3}, {"verify"}),
+        ("export", {"int8_agreement": 0.9}, {"compress", "export"}),  # compression keeps what export and gate let pass
+        ("verify", {"margin": 0.3}, {"verify"}),  # compression is stricter
+        ("verify", {"margin": 0.01}, {"compress", "verify"}),
+        ("verify", {"groups": ("all",)}, {"compress", "verify"}),
     ],
 )
 def test_a_setting_counts_where_it_is_read(section, values, stages):
     changed = with_section(Config(), section, **values)
     assert differing(all_keys(), all_keys(config=changed)) == stages
+
+
+def test_a_budget_decides_nothing_that_compression_does():
+    assert "compress" not in differing(all_keys(), all_keys(config=with_section(Config(), "verify", max_p99_ms=5.0)))
 
 
 def test_where_and_how_much_is_stored_counts_nowhere(small_config, small_run):

@@ -61,7 +61,9 @@ def test_the_last_quarter_is_the_second_phase(setup, rows, kind):
 def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(setup):
     job = Job("t", Recipe(optimizer="sgd", rate=0.1), 0, 600)
     plain, finished = setup("a", stop_loss=0.2), setup("b", stop_loss=0.2, finish="fine-tune", max_steps=600)
-    assert trial.run_trial(plain, job) == trial.run_trial(finished, job)
+    found = trial.run_trial(finished, job)
+    assert (found.finish, found.finish_rate) == ("fine-tune", 0.01)  # whoever trains it on has to know
+    assert trial.run_trial(plain, job) == found.model_copy(update={"finish": "none", "finish_rate": None})
     assert torch.equal(weights(plain, "t"), weights(finished, "t"))
 
 
