@@ -13,11 +13,11 @@ from bigstep.config import Config
 from bigstep.config_file import to_toml
 from bigstep.records.rate_map import Checkpoint, RateMap
 from bigstep.records.run import RunRecords
-from bigstep.records.sealed import Record, replace_file, sha256
-from pipeline import bundle, ci, closure
+from bigstep.records.sealed import WORK, Record, replace_file, sha256
+from pipeline import bundle, ci, closure, rehearsal
 from pipeline.device import resolve_device
 from pipeline.keys import Keys, code_of, keys
-from pipeline.stages import DATA, MAP, NAMES, STAGES, Result, Stage, five
+from pipeline.stages import DATA, MAP, NAMES, STAGES, TRAIN, Result, Stage, five
 from pipeline.store import Store
 from verify.report.run_outcome import RunOutcome, StageRun
 
@@ -124,6 +124,9 @@ class _Work:
         if not stage.resumes:
             shutil.rmtree(out)
             out.mkdir()
+        if stage is TRAIN and ".py:" in self.config.train.network:
+            log.info("%s: trying %s on the whole road", stage.name, self.config.train.network)
+            rehearsal.rehearse(self.config, inputs[0], self.device, out / WORK / "rehearsal")
         extra = ({"device": self.device} if stage.on_device else {}) | ({"checkpoints": given} if given else {})
         record: R = importlib.import_module(stage.door).run(stage.section(self.config), *inputs, **extra, out=out)
         return self.store.publish(record, found.record)
