@@ -126,7 +126,7 @@ class _Work:
             out.mkdir()
         if stage is TRAIN and ".py:" in self.config.train.network:
             log.info("%s: trying %s on the whole road", stage.name, self.config.train.network)
-            rehearsal.rehearse(self.config, inputs[0], self.device, out / WORK / "rehearsal")
+            rehearsal.rehearse(self.config, inputs[0], self.device, out / WORK / ".rehearsal")
         extra = ({"device": self.device} if stage.on_device else {}) | ({"checkpoints": given} if given else {})
         record: R = importlib.import_module(stage.door).run(stage.section(self.config), *inputs, **extra, out=out)
         return self.store.publish(record, found.record)
