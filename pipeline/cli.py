@@ -15,11 +15,10 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 import typer
 
-from bigstep import terminal
+from bigstep import numerics, terminal
 from bigstep.config import Config
 from bigstep.config_file import PRESETS, load, to_toml
 from bigstep.errors import BigstepError, ConfigError
-from pipeline.closure import OURS
 
 app = typer.Typer(
     name="bigstep",
@@ -103,9 +102,10 @@ def run(
 ) -> None:
     """Run all stages, and exit with the verdict: 0 passed, 1 failed, 3 cannot tell."""
     if check:
+        folder = _place(source, overrides, run_dir)[1]
         from pipeline.store import Store
 
-        Store(_place(source, overrides, run_dir)[1]).forget_checks()
+        Store(folder).forget_checks()
     _run(source, overrides, run_dir, "verify", dry_run=dry_run, as_json=as_json)
 
 
@@ -143,12 +143,12 @@ def lr_map(
     as_json: Json = False,
 ) -> None:
     """Draw the learning-rate map: the whole grid with every seed, its thresholds, and all that moves with the rate."""
+    config, folder = _place(source, overrides, run_dir)
     from pipeline import checkpoints as given
     from pipeline import progress
     from pipeline.run import draw_map
     from verify.report.map_console import MapSummary
 
-    config, folder = _place(source, overrides, run_dir)
     found = given.find(checkpoints)
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
         record = draw_map(config, folder, found)
@@ -274,6 +274,8 @@ def main() -> NoReturn:
     except BigstepError as error:
         _fail(str(error), error.exit_code)
     except ImportError as error:
+        from pipeline.closure import OURS
+
         if (error.name or "").partition(".")[0] in OURS:
             _crash()
         _fail(f"a package cannot be loaded\n  got:      {error}\n  to do:    bigstep doctor", USER_ERROR)
@@ -299,9 +301,9 @@ def _crash() -> NoReturn:
 def _run(
     source: str, overrides: list[str], run_dir: Path | None, until: str, *, dry_run: bool, as_json: bool
 ) -> NoReturn:
+    config, folder = _place(source, overrides, run_dir)
     from pipeline import progress
 
-    config, folder = _place(source, overrides, run_dir)
     if dry_run:
         from pipeline.dry_run import dry_run as foresee
 
@@ -322,6 +324,7 @@ def _run(
 
 def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[Config, Path]:
     config = load(source, overrides)
+    numerics.choose(config.numerics)  # before anything is imported that computes
     return config, run_dir or Path("runs") / config.name
 
 

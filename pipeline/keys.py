@@ -53,6 +53,7 @@ def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: s
         "sources": importlib.import_module(stage.sources).sources(section) if stage.sources else None,
         "versions": code.versions(),
         "device": device if stage.on_device else None,
+        "numerics": config.numerics if stage.rounds else None,
     }
     return Keys(_hash(decides), _hash({**decides, "sources": None}) if stage.keeps_work else _hash(decides))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bigstep import numerics
 from bigstep.config import Config
 from bigstep.config_file import to_toml
 from bigstep.records.rate_map import Checkpoint, RateMap
@@ -85,6 +86,7 @@ class _Work:
         Args:
             beside: modules that are needed beside the stages.
         """
+        numerics.choose(self.config.numerics)
         replace_file(self.store.folder / "config.toml", to_toml(self.config).encode("utf-8"))
         for code in [*(code_of(stage, self.config) for stage in self.planned), closure.of(*beside)]:
             code.versions()

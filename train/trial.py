@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from bigstep.errors import TrainError
+from bigstep.records.measured import note_instructions
 from bigstep.records.sealed import WORK, flush, write_json
 from bigstep.records.trained import UNFINISHED, Trial
 from train import observe, outcome, step
@@ -88,6 +89,7 @@ def make_trial(setup: Setup, job: Job) -> Making:
         log.warning("%s cannot be read (%s); it runs again", folder, error)
         shutil.rmtree(folder)
     work = _begin_attempt(setup, job)
+    note_instructions(work)
     run = yield from _train(setup, job, work)
     trial = outcome.measure(setup, job, run, work)
     write_json(work / "trial.json", trial.model_dump(mode="json"))

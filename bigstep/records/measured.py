@@ -1,12 +1,15 @@
 """Clock readings, which lie beside a verdict and never in it: they hold for a machine, the verdict for bytes."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from bigstep.numerics import instructions
 from bigstep.records.sealed import Value, write_json
 from bigstep.records.verdict import Check
 
-FILE = "measured.json"  # outside of every digest
+FILE = "measured.json"  # outside of every digest, wherever it lies in a record
 
 
 class Latency(Value):
@@ -51,3 +54,15 @@ class Measured(Value):
     def write(self, folder: Path) -> None:
         """Write `measured.json` into a folder."""
         write_json(folder / FILE, self.model_dump(mode="json"))
+
+
+def note_instructions(folder: Path) -> None:
+    """Add the instructions of this processor to those by which what lies in a folder was computed."""
+    write_json(folder / FILE, {"instructions": sorted({*noted_instructions(folder), instructions()})})
+
+
+def noted_instructions(folder: Path) -> list[str]:
+    """Return what `note_instructions` left in a folder; nothing where it cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(name) for name in json.loads((folder / FILE).read_bytes())["instructions"]]
+    return []

@@ -7,6 +7,7 @@ from shutil import copytree
 import pytest
 
 from bigstep import pool
+from bigstep.records.measured import noted_instructions
 from bigstep.records.trained import Recipe
 from train import prepare, trial, workers
 from train.setup import Job
@@ -143,3 +144,11 @@ def test_an_attempt_goes_on_from_the_newest_that_was_left(rows, tmp_path, cores,
     load = trial.step.load_checkpoint
     monkeypatch.setattr(trial.step, "load_checkpoint", lambda run, path: (load(run, path), begun.append(run.steps)))
     assert trial.run_trial(setup, Job("t", recipe, 0, 60)).steps == 60 and begun == [30]
+
+
+def test_the_instructions_of_every_processor_are_noted(rows, tmp_path, cores, stage_config, monkeypatch):
+    setup = prepare.make_setup(stage_config, rows, "cpu", tmp_path)
+    for steps, name in ((12, "A AVX2"), (60, "B AVX-512")):
+        monkeypatch.setattr("bigstep.records.measured.instructions", lambda name=name: name)
+        trial.run_trial(setup, Job("t", Recipe(optimizer="sgd", rate=0.002), 0, steps, final=steps == 60))
+    assert noted_instructions(setup.folder("t")) == ["A AVX2", "B AVX-512"]
