@@ -225,6 +225,10 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to train; auto takes a GPU if there is one"
     )
+    numerics: Literal["native", "portable"] = Field(
+        "native",
+        description="portable: the same bits of training on every x86-64 CPU with AVX2, at a price; see docs/faults.md",
+    )
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     compress: CompressConfig = CompressConfig()

@@ -7,6 +7,7 @@ from bigstep.config import CompressConfig
 from bigstep.records.compact import Compact, CompactInfo
 from bigstep.records.exported import Contract
 from bigstep.records.images import Images
+from bigstep.records.measured import note_instructions
 from bigstep.records.sealed import WORK
 from bigstep.records.trained import Trained
 from bigstep.rules import Demands
@@ -38,6 +39,7 @@ def run(
         TrainError: stored weights are not finite.
         CompressError: the dense file returns logits that are not finite.
     """
+    note_instructions(out)
     folder = out / WORK
     folder.mkdir(exist_ok=True)
     contract = Contract(input=images.info.input, labels=images.info.labels)

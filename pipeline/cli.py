@@ -15,11 +15,10 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 import typer
 
-from bigstep import terminal
+from bigstep import numerics, terminal
 from bigstep.config import Config
 from bigstep.config_file import PRESETS, load, to_toml
 from bigstep.errors import BigstepError, ConfigError
-from pipeline.closure import OURS
 
 app = typer.Typer(
     name="bigstep",
@@ -106,13 +105,15 @@ def run(
 ) -> None:
     """Run all stages, and exit with the verdict: 0 passed, 1 failed, 3 cannot tell."""
     if check:
+        folder = _place(source, overrides, run_dir)[1]
         from pipeline.store import Store
 
-        Store(_place(source, overrides, run_dir)[1]).forget_checks()
+        Store(folder).forget_checks()
     if dry_run:
+        config, folder = _place(source, overrides, run_dir)
         from pipeline.dry_run import dry_run as foresee
 
-        _report(foresee(*_place(source, overrides, run_dir)), as_json=as_json)
+        _report(foresee(config, folder), as_json=as_json)
     else:
         _run(source, overrides, run_dir, "verify", measure_again=measure_again, as_json=as_json)
 
@@ -151,12 +152,12 @@ def lr_map(
     as_json: Json = False,
 ) -> None:
     """Draw the learning-rate map: the whole grid with every seed, its thresholds, and all that moves with the rate."""
+    config, folder = _place(source, overrides, run_dir)
     from pipeline import checkpoints as given
     from pipeline import progress
     from pipeline.run import draw_map
     from verify.report.map_console import MapSummary
 
-    config, folder = _place(source, overrides, run_dir)
     found = given.find(checkpoints)
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
         record = draw_map(config, folder, found)
@@ -284,6 +285,8 @@ def main() -> NoReturn:
     except BigstepError as error:
         _fail(str(error), error.exit_code)
     except ImportError as error:
+        from pipeline.closure import OURS
+
         if (error.name or "").partition(".")[0] in OURS:
             _crash()
         _fail(f"a package cannot be loaded\n  got:      {error}\n  to do:    bigstep doctor", USER_ERROR)
@@ -309,10 +312,10 @@ def _crash() -> NoReturn:
 def _run(
     source: str, overrides: list[str], run_dir: Path | None, until: str, *, measure_again: bool = False, as_json: bool
 ) -> NoReturn:
+    config, folder = _place(source, overrides, run_dir)
     from pipeline import made, progress, run
     from verify.report import console
 
-    config, folder = _place(source, overrides, run_dir)
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
         records = run.run(config, folder, until, measure_again=measure_again)
     if until != "verify":
@@ -325,6 +328,7 @@ def _run(
 
 def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[Config, Path]:
     config = load(source, overrides)
+    numerics.choose(config.numerics)  # before anything is imported that computes
     return config, run_dir or Path("runs") / config.name
 
 

@@ -56,6 +56,7 @@ def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: s
         "sources": importlib.import_module(stage.sources).sources(section) if stage.sources else None,
         "versions": code.versions(),
         "device": device if stage.on_device else None,
+        "numerics": config.numerics if stage.rounds else None,
     }
     work = {**decides, "sources": None} if stage.keeps_work else decides
     return Keys(_hash(decides), _hash(work), decides)

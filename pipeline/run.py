@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bigstep import numerics
 from bigstep.config import Config
 from bigstep.config_file import to_toml
 from bigstep.records.measured import NOTHING, Measured
 from bigstep.records.rate_map import Checkpoint, RateMap
 from bigstep.records.run import RunRecords
-from bigstep.records.sealed import Record, replace_file, sha256
+from bigstep.records.sealed import WORK, Record, replace_file, sha256
 from bigstep.records.verdict import Check
-from pipeline import bundle, ci, closure, readings
+from pipeline import bundle, ci, closure, readings, rehearsal
 from pipeline.device import resolve_device
 from pipeline.keys import Keys, code_of, keys
 from pipeline.provenance import provenance
-from pipeline.stages import DATA, EXPORT, MAP, NAMES, STAGES, Result, Stage, five
+from pipeline.stages import DATA, EXPORT, MAP, NAMES, STAGES, TRAIN, Result, Stage, five
 from pipeline.store import Store
 from verify.report.run_outcome import RunOutcome, StageRun
 
@@ -94,6 +95,7 @@ class _Work:
         Args:
             beside: modules that are needed beside the stages.
         """
+        numerics.choose(self.config.numerics)
         replace_file(self.store.folder / "config.toml", to_toml(self.config).encode("utf-8"))
         for code in [*(code_of(stage, self.config) for stage in self.planned), closure.of(*beside)]:
             code.versions()
@@ -145,6 +147,9 @@ class _Work:
         if not stage.resumes:
             shutil.rmtree(out)
             out.mkdir()
+        if stage is TRAIN and ".py:" in self.config.train.network:
+            log.info("%s: trying %s on the whole road", stage.name, self.config.train.network)
+            rehearsal.rehearse(self.config, inputs[0], self.device, out / WORK / ".rehearsal")
         provenance(found.decides).write(out)
         device = self.device if stage.on_device else None
         optional = {"device": device, "checkpoints": given, "demands": stage.demands(self.config)}

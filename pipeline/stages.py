@@ -32,6 +32,7 @@ class Stage(Generic[R]):
         sources: the module that hashes what it reads of the user's own files, if it reads any.
         chosen: modules that its section chooses at run time.
         on_device: it computes on a GPU where there is one.
+        rounds: its numbers are rounded as the instructions of the processor have it.
         resumes: it goes on from what a killed run left in its folder.
         keeps_work: and does so also when the user's files have changed.
     """
@@ -44,6 +45,7 @@ class Stage(Generic[R]):
     sources: str = ""
     chosen: Callable[[Any], tuple[str, ...]] = lambda _: ()
     on_device: bool = False
+    rounds: bool = True
     resumes: bool = False
     keeps_work: bool = False
 
@@ -64,6 +66,7 @@ DATA = Stage(
     reads="data",
     sources="data.stage",
     chosen=lambda section: (importlib.import_module("data.stage").BUILDERS[section.kind],),
+    rounds=False,
     resumes=True,
     keeps_work=True,
 )

@@ -22,7 +22,7 @@ from train.networks.predict import one_thread, predict
 from train.prepare import make_setup, recipe_of
 from train.search import Axis, Search
 from train.setup import Job, Setup, jobs_of
-from train.trial import CHECKPOINT
+from train.trial import CHECKPOINT, sweep
 from train.workers import run_all
 
 log = logging.getLogger("bigstep.train")
@@ -46,6 +46,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     Raises:
         TrainError: there is no rate at which every seed fitted.
     """
+    sweep(out)
     setup = make_setup(config, images, device, out)
     if config.observe_steps:
         event_files.say_if_missing()

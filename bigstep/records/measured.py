@@ -1,11 +1,14 @@
 """Clock readings, which lie beside a verdict and never in it: they hold for a machine, the verdict for bytes."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from bigstep.numerics import instructions
 from bigstep.records.sealed import Value, write_json
 
-FILE = "measured.json"  # in a bundle, outside of its digest
+FILE = "measured.json"  # outside of every digest, wherever it lies in a record
 
 
 class Latency(Value):
@@ -55,3 +58,15 @@ class Measured(Value):
 
 
 NOTHING = Measured(queries=0, seconds=0.0, latency={}, throughput={}, fingerprint={})
+
+
+def note_instructions(folder: Path) -> None:
+    """Add the instructions of this processor to those by which what lies in a folder was computed."""
+    write_json(folder / FILE, {"instructions": sorted({*noted_instructions(folder), instructions()})})
+
+
+def noted_instructions(folder: Path) -> list[str]:
+    """Return what `note_instructions` left in a folder; nothing where it cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(name) for name in json.loads((folder / FILE).read_bytes())["instructions"]]
+    return []

@@ -4,8 +4,9 @@ A folder becomes a record when `seal` has written its `record.json` (what it say
 `manifest.json` (the SHA-256 of every file). Opening a record checks every hash. A file of LARGE_BYTES or more whose
 bytes were checked once is checked by its `stamp` from then on, as git's index does, until `forget_checks`.
 
-Clock readings, what is drawn for people, and how and when a record was made (`UNDIGESTED` files and folders) are hashed
-against damage but left out of the digest, so that the same inputs give the same digest on every run.
+Clock readings, facts of the machine, what is drawn for people, and how and when a record was made (`UNDIGESTED` files
+and folders) are hashed against damage but left out of the digest, so that the same inputs give the same digest on every
+run.
 """
 
 import hashlib
@@ -217,7 +218,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def digest_of(kind: str, files: Mapping[str, FileEntry]) -> str:
     """Return the name of a record by its kind and the content of every file but the undigested ones."""
-    digested = [n for n in sorted(files) if n not in UNDIGESTED and PurePosixPath(n).parent.name not in UNDIGESTED]
+    digested = [name for name in sorted(files) if not UNDIGESTED & {*PurePosixPath(name).parts}]
     lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in digested]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

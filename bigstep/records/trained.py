@@ -150,4 +150,8 @@ class Trained(Record[TrainedInfo]):
 
     def weights(self, trial: str) -> Path:
         """Return the weights file of a stored trial."""
-        return self.folder / "trials" / trial / "weights.safetensors"
+        return self.trial_folder(trial) / "weights.safetensors"
+
+    def trial_folder(self, trial: str) -> Path:
+        """Return the folder of a trial."""
+        return self.folder / "trials" / trial

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 GROUND = {"bigstep", "bigstep.records"}
 LOOP = {"train.step", "train.finish", "train.averaging", "train.batch_norm", "train.augment"}
 ROOMS = {  # who may import whom: rooms, and single modules that are doors of a room
-    "bigstep.records": {"bigstep.errors", "bigstep.groups", "bigstep.intervals"},
+    "bigstep.records": {"bigstep.errors", "bigstep.groups", "bigstep.intervals", "bigstep.numerics"},
     "bigstep": {"bigstep.records"},
     "data.files": GROUND,
     "data.bias": GROUND | {"data.files"},

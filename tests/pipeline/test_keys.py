@@ -97,6 +97,7 @@ def test_inputs_device_packages_and_code_count(monkeypatch):
     assert all_keys() == before and len(set(before.values())) == 6
     assert differing(before, all_keys(inputs="e")) == {*STAGE} - {"data"}
     assert differing(before, all_keys(device="cuda")) == {"train", "compress", MAP.name}
+    assert differing(before, all_keys(config=Config(numerics="portable"))) == {*before} - {"data"}
     for method, value in (("versions", {"python": "99"}), ("digest", "another")):
         with monkeypatch.context() as patch:
             patch.setattr(closure.Closure, method, lambda _, value=value: value)

@@ -50,7 +50,7 @@ class Summary:
             ],
             "checks": [check.as_json() for check in self.run.verdict.info.checks],
             "budgets": [check.as_json() for check in self.run.budgets],
-            "notes": self.run.verdict.info.notes,
+            "notes": facts.notes(self.run),
             "why_this_rate": self.run.trained.info.why,
             "bundle": str(self.folder / POINTER if self.run.outcome == "passed" else self.bundle),
             "last_good_bundle": str(found) if (found := last_good(self.folder)) else None,
@@ -64,7 +64,7 @@ class Summary:
         for check in [*verdict.checks, *budgets]:
             if check.outcome != "passed":
                 console.print(f"{SIGNS[check.outcome]} {escape(f'{check.name}: {check.says}')}", soft_wrap=True)
-        for note in verdict.notes:
+        for note in facts.notes(self.run):
             console.print(f"Note: {note}", markup=False, soft_wrap=not console.is_terminal)
         passed = sum(check.outcome == "passed" for check in verdict.checks)
         console.print(f"\nVerdict: {SIGNS[verdict.outcome]}, {passed} of {len(verdict.checks)} checks passed")

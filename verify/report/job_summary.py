@@ -73,10 +73,8 @@ def _judged(outcome: RunOutcome, run: JudgedRun, folder: Path) -> str:
     parts.append(_forms(run, whole))
     if outcome.error is None:
         parts.append(_next(outcome, folder, passed=run.outcome == "passed"))
-    if verdict.notes:
-        parts.append(
-            _folded(f"Notes ({len(verdict.notes)})", _kept([f"- {markdown(note)}" for note in verdict.notes], whole))
-        )
+    if notes := facts.notes(run):
+        parts.append(_folded(f"Notes ({len(notes)})", _kept([f"- {markdown(note)}" for note in notes], whole)))
     return "\n\n".join(parts)
 
 

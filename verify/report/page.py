@@ -56,7 +56,7 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "routine": routine,
         "budgets": facts.worst_first(run.budgets),
         "comparisons": verdict.comparisons,
-        "notes": [*verdict.notes, *facts.missing_baselines(run)],
+        "notes": [*facts.notes(run), *facts.missing_baselines(run)],
         "flips": _changed_predictions(run),
         "labels": [_label_row(label, dense, served) for label in info.contract.labels],
         "dense": dense.form.name,

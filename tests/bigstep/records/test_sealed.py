@@ -209,6 +209,7 @@ def test_the_digest_names_the_content_and_not_the_clock(tmp_path):
     events = tmp_path / "2" / "trials" / "one" / "tensorboard"
     events.mkdir(parents=True)
     (events / "events.out").write_text("12:00")
+    (events.parent / "measured.json").write_text('{"instructions": []}')
     (tmp_path / "2" / "manifest.json").unlink()
     watched = Note.seal(tmp_path / "2", NoteInfo(text="hello"))
     assert watched.digest == first.digest and "trials/one/tensorboard/events.out" in read_manifest(tmp_path / "2").files
