@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import time
 import unicodedata
 import zlib
 
@@ -465,6 +466,24 @@ def test_other_content_of_the_same_size_and_time_is_noticed(tmp_path, how):
     for file in (a, b, table):
         os.utime(file, ns=(0, 0))
     assert stage.sources(config) != before
+
+
+def test_stamps_of_files_that_were_just_written_are_taken_again(tmp_path, monkeypatch):
+    """Change times have the steps of the kernel's clock: a second write within one leaves them as they are."""
+    config = DataConfig(kind="folder", path=str(class_set(tmp_path, n=1)))
+    file, waited = tmp_path / "cat" / "0.png", []
+
+    def write_meanwhile(seconds):
+        waited.append(seconds)
+        file.write_bytes(b"other")
+
+    file.write_bytes(b"first")
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.time, "sleep", write_meanwhile)
+        found = stage.sources(config)
+    assert waited == [stage.TICK_NS / 1e9]
+    time.sleep(2 * stage.TICK_NS / 1e9)
+    assert stage.sources(config) == found, "that of the second content"
 
 
 @pytest.mark.parametrize("new", ["fox/", "fox/1.heic", "cat/notes.txt", "cat/1.heic", "logo.png"])
