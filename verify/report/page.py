@@ -83,7 +83,7 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "machine": _machine(run),
         "write_drops": _drops,
         "write_points": _points,
-        "write_share": lambda n, of: f"{n} ({n / of:.1%})",
+        "write_share": lambda n, of: f"{n:,} ({n / of:.1%})",
         "write_bytes": lambda size: NONE if size is None else format_bytes(size),
     }
 
@@ -249,7 +249,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def _points(fraction: float | None, sign: str = "+") -> str:
-    return NONE if fraction is None else f"{100 * fraction:{sign}.1f}"
+    return NONE if fraction is None else f"{round(100 * fraction, 1) + 0.0:{sign}.1f}"  # no -0.0
 
 
 def _times(ratio: float | None) -> str:

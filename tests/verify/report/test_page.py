@@ -318,6 +318,13 @@ def test_data_without_bias_attribute_is_reported_too(world, judge, tmp_path):
     assert "no bias attribute" in pages["card.md"]
 
 
+def test_a_drop_of_nothing_has_no_sign_of_a_gain(judged, changed, tmp_path, no_plots):
+    first, *rest = judged.verdict.info.comparisons
+    tiny = first.model_copy(update={"measured": -1e-5, "bound": -4e-4})
+    page = written(changed(judged, verdict={"comparisons": [tiny, *rest]}), tmp_path)["report.md"]
+    assert f"| {first.form} | {first.group} | +0.0 | +0.0 |" in page
+
+
 def test_what_is_folded_is_printed(pages):
     """A closed `details` is left out of paper and PDF, and with it ten of thirteen checks."""
     templates = [path.read_text() for path in Path(page.__file__).parent.glob("*.html")]
