@@ -4,14 +4,13 @@ What would end a run after hours of training ends it here, within seconds. The d
 through, on the same device; only how much there is of everything differs.
 """
 
-import importlib
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported
 from bigstep.records.images import SPLIT_FIELDS, Images, Split, SplitName
 from bigstep.records.sealed import Record
-from pipeline.stages import COMPRESS, EXPORT, TRAIN, Stage
+from pipeline.stages import COMPRESS, DATA, EXPORT, TRAIN, Stage
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation_biased", "validation")
 IMAGES = 32  # of each split
@@ -31,13 +30,20 @@ LATER = "without this trial it would have failed after the whole training"
 R = TypeVar("R", bound=Record[Any])
 
 
-def rehearse(config: Config, images: Images, device: str, folder: Path) -> None:
+class Enter(Protocol):
+    """What goes through the door of a stage as a run does."""
+
+    def __call__(self, stage: Stage[R], config: Config, inputs: Sequence[Any], out: Path) -> R:
+        """Return the record that a stage makes of records in an empty folder."""
+
+
+def rehearse(config: Config, images: Images, enter: Enter, folder: Path) -> None:
     """Train a user's network for an epoch, prune, fine-tune for a step, quantise, export, compare; nothing is kept.
 
     Args:
         config: that of the run.
         images: a few are taken of each split.
-        device: `cpu` or `cuda`, as in the run.
+        enter: goes through a door, on the device of the run.
         folder: a place for what is made; it is emptied and in the end removed.
 
     Raises:
@@ -47,28 +53,31 @@ def rehearse(config: Config, images: Images, device: str, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with _quiet():
-            _go(_shortened(config), images, device, folder)
+            _go(_shortened(config), images, enter, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _go(config: Config, images: Images, device: str, folder: Path) -> None:
-    network, outs = config.train.network, {name: folder / name for name in ("data", "train", "compress", "export")}
-    for out in outs.values():
-        out.mkdir(parents=True)
-    few = _few(images, outs["data"])
-    trained = _pass(TRAIN, config, few, device=device, out=outs["train"])
-    compact = _pass(COMPRESS, config, few, trained, device=device, out=outs["compress"])
-    _check_compact(network, compact)
-    _check_exported(network, _pass(EXPORT, config, few, trained, compact, out=outs["export"]))
+def _go(config: Config, images: Images, enter: Enter, folder: Path) -> None:
+    def go(stage: Stage[R], *inputs: Record[Any]) -> R:
+        return _entered(enter, stage, config, inputs, _made(folder / stage.name))
+
+    few = _few(images, _made(folder / DATA.name))
+    trained = go(TRAIN, few)
+    compact = go(COMPRESS, few, trained)
+    _check_compact(config.train.network, compact)
+    _check_exported(config.train.network, go(EXPORT, few, trained, compact))
 
 
-def _pass(stage: Stage[R], config: Config, *inputs: Record[Any], **extra: Any) -> R:
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _entered(enter: Enter, stage: Stage[R], config: Config, inputs: Sequence[Any], out: Path) -> R:
     """Run a stage; what is wrong with the disk or the machine is no fault of the network."""
-    door = importlib.import_module(stage.door)
     try:
-        record: R = door.run(stage.section(config), *inputs, **extra)
-        return record
+        return enter(stage, config, inputs, out)
     except OSError:
         raise
     except BigstepError as error:

@@ -149,10 +149,15 @@ class _Work:
             out.mkdir()
         if stage is TRAIN and ".py:" in self.config.train.network:
             log.info("%s: trying %s on the whole road", stage.name, self.config.train.network)
-            rehearsal.rehearse(self.config, inputs[0], self.device, out / WORK / ".rehearsal")
+            rehearsal.rehearse(self.config, inputs[0], self._enter, out / WORK / ".rehearsal")
         provenance(found.decides).write(out)
+        return self.store.publish(self._enter(stage, self.config, inputs, out, given), found.record)
+
+    def _enter(
+        self, stage: Stage[R], config: Config, inputs: Sequence[Any], out: Path, given: Sequence[Checkpoint] = ()
+    ) -> R:
         device = self.device if stage.on_device else None
-        optional = {"device": device, "checkpoints": given, "demands": stage.demands(self.config)}
+        optional = {"device": device, "checkpoints": given, "demands": stage.demands(config)}
         extra = {name: value for name, value in optional.items() if value}
-        record: R = importlib.import_module(stage.door).run(stage.section(self.config), *inputs, **extra, out=out)
-        return self.store.publish(record, found.record)
+        record: R = importlib.import_module(stage.door).run(stage.section(config), *inputs, **extra, out=out)
+        return record

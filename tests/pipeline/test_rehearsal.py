@@ -1,5 +1,7 @@
 """A user's network on the whole road before it is trained: what a later stage would meet is told, with the cause."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,12 @@ def make(classes, channels, height, width):
 """
 
 
+def enter(stage, config, inputs, out):
+    """Go through the door of a stage on the CPU."""
+    extra = {"device": "cpu"} if stage.on_device else {}
+    return importlib.import_module(stage.door).run(stage.section(config), *inputs, **extra, out=out)
+
+
 @pytest.fixture
 def configured(small_config, tmp_path):
     """Return a function that gives the configuration of a network with some more lines."""
@@ -46,7 +54,7 @@ def configured(small_config, tmp_path):
 
 def test_a_network_that_can_go_the_whole_road_leaves_nothing_behind(configured, rows, tmp_path, caplog):
     place = tmp_path / "rehearsal"
-    assert rehearse(configured("pass"), rows, "cpu", place) is None
+    assert rehearse(configured("pass"), rows, enter, place) is None
     assert not place.exists() and not [r for r in caplog.records if r.name.startswith("bigstep")]
 
 
@@ -65,7 +73,7 @@ FAILING = {
 def test_what_fails_later_fails_here_with_the_stage_and_the_cause(configured, rows, tmp_path, lines, stage, says):
     config = configured(lines, keep_fractions=(0.5, 0.3))
     with pytest.raises(TrainError, match=says) as caught:
-        rehearse(config, rows, "cpu", tmp_path / "rehearsal")
+        rehearse(config, rows, enter, tmp_path / "rehearsal")
     assert f"net.py:make fails in the stage {stage}" in str(caught.value) and caught.value.exit_code == 2
     assert not (tmp_path / "rehearsal").exists()
 
@@ -74,7 +82,7 @@ def test_a_file_that_answers_otherwise_than_the_network_is_found(configured, row
     config = configured("pass")
     config = config.model_copy(update={"export": config.export.model_copy(update={"fp32_tolerance": 1e-30})})
     with pytest.raises(TrainError, match=r"compact: logits of PyTorch, ONNX float32 are up to .* apart"):
-        rehearse(config, rows, "cpu", tmp_path / "rehearsal")
+        rehearse(config, rows, enter, tmp_path / "rehearsal")
 
 
 def test_it_comes_before_the_training(configured, tmp_path):
@@ -83,13 +91,12 @@ def test_it_comes_before_the_training(configured, tmp_path):
     assert not [*(tmp_path / "run").glob("partial/train-*/trials/*")]
 
 
-def test_a_full_disk_is_no_fault_of_the_network(configured, rows, tmp_path, monkeypatch):
-    def full(*_, **__):
+def test_a_full_disk_is_no_fault_of_the_network(configured, rows, tmp_path):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("train.stage.run", full)
     with pytest.raises(OSError, match="No space left"):
-        rehearse(configured("pass"), rows, "cpu", tmp_path / "rehearsal")
+        rehearse(configured("pass"), rows, full, tmp_path / "rehearsal")
 
 
 def test_images_of_every_label_and_group_are_taken_first(rows):

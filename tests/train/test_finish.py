@@ -83,6 +83,20 @@ def test_the_rate_never_rises_in_the_second_phase(setup):
     assert second.plan.recipe.rate == second.run.optimizer.param_groups[0]["lr"] == SLOW.rate
 
 
+def test_statistics_of_averaged_weights_are_measured_anew():
+    x_NC, y_N = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) + 1, torch.arange(64) % 3
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    recipe = Recipe(optimizer="sgd", rate=0.5)
+    plan = step.Plan(recipe, 16, 1e-9, 8, 0)
+    run = step.fit(step.start(model, recipe), x_NC, y_N, plan)
+    second = Finish("average", 0.0, 16).begin(run, plan, 16)
+    step.fit(second.run, x_NC, y_N, second.plan, second.after_epoch)
+    found = second.finished(x_NC, lambda m: mean_loss(m, x_NC, y_N), 1e-9).model
+    hidden_ND = found[0](x_NC).detach()
+    torch.testing.assert_close(found[1].running_mean, hidden_ND.mean(dim=0))
+    torch.testing.assert_close(found[1].running_var, hidden_ND.var(dim=0))
+
+
 class Killed(BaseException):
     """Stand for a signal that ends the process."""
 
