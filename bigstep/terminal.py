@@ -18,8 +18,21 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False)
-        if self.width == 0 or (not self.is_terminal and "COLUMNS" not in os.environ):
+        if self.width == 0 or (not self.is_screen and "COLUMNS" not in os.environ):
             self.width = WIDTH
+
+    @property
+    def is_screen(self) -> bool:
+        """Say whether somebody looks on, whose lines have a width.
+
+        rich's `is_terminal` also says whether there may be colours, which FORCE_COLOR and others decide for a log.
+        """
+        return self.file.isatty()
+
+    @property
+    def is_live(self) -> bool:
+        """Say whether lines can be drawn anew."""
+        return self.is_screen and self.is_terminal and self.is_interactive
 
 
 @final

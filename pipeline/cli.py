@@ -11,14 +11,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Protocol
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.rich_utils import rich_format_error
 
 from bigstep import numerics, terminal
 from bigstep.config import Config
 from bigstep.config_file import PRESETS, load, to_toml
 from bigstep.errors import BigstepError, ConfigError
+from pipeline import answer
 
 app = typer.Typer(
     name="bigstep",
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 EXIT = {"passed": 0, "failed": 1, "undecided": 3}
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 4, 130
+USAGE_ERROR: Any = typer.BadParameter.__base__  # typer names no other of the errors of a command line
 USER_ERRNOS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
@@ -113,7 +116,7 @@ def run(
         config, folder = _place(source, overrides, run_dir)
         from pipeline.dry_run import dry_run as foresee
 
-        _report(foresee(config, folder), as_json=as_json)
+        answer.report(foresee(config, folder), as_json=as_json)
     else:
         _run(source, overrides, run_dir, "verify", measure_again=measure_again, as_json=as_json)
 
@@ -161,7 +164,7 @@ def lr_map(
     found = given.find(checkpoints)
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
         record = draw_map(config, folder, found)
-    _report(MapSummary(record, folder), as_json=as_json)
+    answer.report(MapSummary(record, folder), as_json=as_json)
 
 
 @app.command()
@@ -222,7 +225,7 @@ def bench(
     options = bench.BenchOptions(**given)
     with progress.shown():
         timings = bench.run(bundle, options)
-    _report(timings, as_json=as_json)
+    answer.report(timings, as_json=as_json)
     timings.write_raw()  # last: a full disk must not take the report with it
     sys.exit(EXIT[timings.outcome])
 
@@ -247,7 +250,7 @@ def doctor(as_json: Json = False) -> None:
     from pipeline.stages import STAGES
 
     diagnosis = examine({stage.name: code_of(stage, Config()).missing() for stage in STAGES})
-    _report(diagnosis, as_json=as_json)
+    answer.report(diagnosis, as_json=as_json)
     sys.exit(0 if diagnosis.healthy else USER_ERROR)
 
 
@@ -265,7 +268,7 @@ def gc(
     named = folders or sorted(path.parent for path in Path("runs").glob("*/config.toml"))
     for folder in named:
         gc.check(folder)  # all of them, before anything is removed from one
-    _report(
+    answer.report(
         gc.Sweep(
             [leftover for folder in named for leftover in (gc.remove if delete else gc.find)(folder)], deleted=delete
         ),
@@ -276,37 +279,49 @@ def gc(
 def main() -> NoReturn:
     """Run the command line and turn what goes wrong into one message and an exit code.
 
-    Only the gate exits with 1: typer ends with 2 on a wrong command line and silently with 130 on Ctrl-C.
+    Only the gate exits with 1: typer would end with it where a command is interrupted.
     """
     terminal.last()
+    answer.begin()
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes must not import from the working directory either
     try:
-        app()
+        ended = app(standalone_mode=False)
+    except USAGE_ERROR as error:
+        rich_format_error(error)
+        answer.failure(error.format_message(), USER_ERROR)
+        sys.exit(USER_ERROR)
     except BigstepError as error:
-        _fail(str(error), error.exit_code)
+        _fail(error, error.exit_code)
     except ImportError as error:
         from pipeline.closure import OURS
 
         if (error.name or "").partition(".")[0] in OURS:
-            _crash()
-        _fail(f"a package cannot be loaded\n  got:      {error}\n  to do:    bigstep doctor", USER_ERROR)
+            _crash(error)
+        _fail(BigstepError("a package cannot be loaded", got=error, do="bigstep doctor"), USER_ERROR)
     except OSError as error:
         if error.errno not in USER_ERRNOS:
-            _crash()
-        _fail(f"{error.filename or 'a file'} cannot be used\n  got:      {error.strerror}", USER_ERROR)
-    except Exception:
-        _crash()
-    sys.exit(0)
+            _crash(error)
+        _fail(BigstepError(f"{error.filename or 'a file'} cannot be used", got=error.strerror), USER_ERROR)
+    except typer.Abort:
+        ended = INTERRUPTED
+    except Exception as error:
+        _crash(error)
+    if ended == INTERRUPTED:
+        answer.failure("interrupted", INTERRUPTED)
+    sys.exit(ended or 0)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+def _fail(error: BigstepError, code: int) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    answer.failure(error.what, code, error.details)
     sys.exit(code)
 
 
-def _crash() -> NoReturn:
+def _crash(error: Exception) -> NoReturn:
     traceback.print_exc()
-    _fail("this is a bug in bigstep; please report it with the lines above", INTERNAL_ERROR)
+    typer.echo("error: this is a bug in bigstep; please report it with the lines above", err=True)
+    answer.failure("this is a bug in bigstep", INTERNAL_ERROR, {"got": f"{type(error).__name__}: {error}"})
+    sys.exit(INTERNAL_ERROR)
 
 
 def _run(
@@ -319,10 +334,10 @@ def _run(
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
         records = run.run(config, folder, until, measure_again=measure_again)
     if until != "verify":
-        _report(made.Made(records.made()[until]), as_json=as_json)
+        answer.report(made.Made(records.made()[until]), as_json=as_json)
         sys.exit(0)
     assert records.judged is not None and records.bundle is not None
-    _report(console.Summary(records.judged, folder, records.bundle.folder), as_json=as_json)
+    answer.report(console.Summary(records.judged, folder, records.bundle.folder), as_json=as_json)
     sys.exit(EXIT[records.judged.outcome])
 
 
@@ -337,7 +352,9 @@ def _told_when_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
+        says = "interrupted; the same command goes on from here"
+        typer.echo(says, err=True)
+        answer.failure(says, INTERRUPTED)
         sys.exit(INTERRUPTED)
 
 
@@ -349,20 +366,3 @@ def _stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class Report(Protocol):
-    """What a command found out, for people and for programs."""
-
-    def as_json(self) -> Any:
-        """Return it as plain values."""
-
-    def show(self) -> None:
-        """Print it for people."""
-
-
-def _report(found: Report, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=1))
-    else:
-        found.show()

@@ -65,10 +65,10 @@ def shown() -> Iterator[None]:
         TextColumn("{task.fields[last]}", style="dim"),
         console=console,
     )
-    handler: logging.Handler = Bars(bars) if console.is_terminal else Lines(console)
+    handler: logging.Handler = Bars(bars) if console.is_live else Lines(console)
     log.addHandler(handler)
     try:
-        if console.is_terminal:
+        if console.is_live:
             with bars:
                 yield
         else:

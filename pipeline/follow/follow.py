@@ -23,7 +23,7 @@ def follow(source: str, *, once: bool, as_json: bool) -> None:
     place, terminal = find(source), Terminal()
     if as_json:
         _follow(place, JsonLines(), once=once)
-    elif once or not terminal.is_terminal:
+    elif once or not terminal.is_live:
         _follow(place, Lines(terminal), once=once)
     else:
         with Screen(terminal) as screen:

@@ -101,7 +101,7 @@ class Lines:
             self._print(note)
 
     def _print(self, line: str) -> None:
-        self._terminal.print(line, markup=False, soft_wrap=not self._terminal.is_terminal)
+        self._terminal.print(line, markup=False, soft_wrap=not self._terminal.is_screen)
 
 
 @final

@@ -16,6 +16,7 @@ import typer.main
 
 from bigstep import terminal
 from bigstep.config_file import load
+from bigstep.errors import ConfigError, NoVerdict
 from bigstep.records.sealed import CHECKED, stamp
 from pipeline import cli, device
 from pipeline.stages import NAMES
@@ -127,8 +128,62 @@ def test_an_interrupt_is_one_line(bigstep, monkeypatch, arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pipeline.run.run", interrupted)
-    ended = bigstep(*arguments)
-    assert tuple(ended) == (130, "", "interrupted; the same command goes on from here\n")
+    ended, says = bigstep(*arguments), "interrupted; the same command goes on from here"
+    assert (ended.code, ended.err) == (130, f"{says}\n")
+    told = {"error": {"what": says}, "exit_code": 130}
+    assert json.loads(ended.out) == told if "--json" in arguments else ended.out == ""
+
+
+JSON_COMMANDS = sorted(name for name, c in COMMANDS.items() if any("--json" in p.opts for p in c.params))
+
+
+@pytest.mark.parametrize(
+    "raised", [ConfigError("no", got="x", expected="y", do="z"), NoVerdict("no"), OSError(28, "full", "f")]
+)
+@pytest.mark.parametrize("name", JSON_COMMANDS)
+def test_json_is_an_object_whatever_goes_wrong(bigstep, monkeypatch, tmp_path, name, raised):
+    def broken(*_arguments, **_options):
+        raise raised
+
+    places = ["pipeline.cli._place", "pipeline.bench.run", "pipeline.follow.follow.find"]
+    for place in [*places, "pipeline.doctor.examine.examine", "pipeline.gc.check"]:
+        monkeypatch.setattr(place, broken)
+    ended = bigstep(name, *([] if name == "doctor" else [tmp_path]), "--json")
+    code = getattr(raised, "exit_code", 2)
+    told = json.loads(ended.out)
+    assert ended.code == told["exit_code"] == code
+    what, *_ = ended.err.removeprefix("error: ").splitlines()
+    assert told["error"].pop("what") == what
+    found = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in ended.err.splitlines()[1:]}
+    assert told["error"] == found
+
+
+@pytest.mark.parametrize("arguments", [["nonsuch"], ["run", "--nonsense"], ["bench"], ["bench", "x", "--threads", "x"]])
+def test_a_wrong_command_line_is_an_object_too(bigstep, arguments):
+    ended = bigstep(*arguments, "--json")
+    told = json.loads(ended.out)
+    assert ended.code == told["exit_code"] == 2 and told["error"]["what"] in words(ended.err)
+
+
+def test_a_bug_and_an_interrupt_of_any_command_are_objects_too(bigstep, monkeypatch):
+    for raised, code in ((ZeroDivisionError("a bug"), 4), (KeyboardInterrupt(), 130)):
+
+        def broken(*_arguments, raised=raised):
+            raise raised
+
+        monkeypatch.setattr("pipeline.doctor.examine.examine", broken)
+        ended = bigstep("doctor", "--json")
+        assert ended.code == json.loads(ended.out)["exit_code"] == code
+
+
+def test_what_goes_wrong_after_the_object_adds_no_second_one(bigstep, small_run, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device", "raw.json")
+
+    monkeypatch.setattr("pipeline.bench.write_json", full)
+    arguments = ["--seconds", "0.2", "--raw", small_run.folder.parent / "raw.json", "--json"]
+    ended = bigstep("bench", small_run.folder / "bundle", *arguments)
+    assert ended.code == 2 and "raw.json" in ended.err and "models" in json.loads(ended.out)
 
 
 # ---- what a finished run says ----------------------------------------------------------------------------------------
@@ -259,10 +314,16 @@ def test_the_console_script_and_the_module_are_the_same(tmp_path):
     assert ended[0][0] == 2 and ended[0][2].startswith("error: wrong.toml: unknown key")
 
 
-def test_output_to_a_pipe_is_plain(small_toml, run_copy):
+@pytest.mark.parametrize(
+    "asks", ["", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PY_COLORS"]
+)
+def test_output_to_a_pipe_is_lines(small_toml, run_copy, asks):
+    """What asks for colours gets colours: a log still has a line for each thing that is said, and no line twice."""
     command = [SCRIPT, "run", small_toml, "--run-dir", run_copy]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TERM": "xterm"})
-    assert done.returncode == 0 and not ANSI.search(done.stdout + done.stderr)
+    environment = {**os.environ, "TERM": "xterm"} | ({asks: "1"} if asks else {})
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and (asks or not ANSI.search(done.stdout + done.stderr))
+    assert "\r" not in done.stderr and not re.search(r"\x1b\[[0-9;?]*[A-Zhl]", done.stderr), "nothing moves the cursor"
     assert done.stderr.splitlines() == [f"{stage}: unchanged" for stage in NAMES]
     notes = [line for line in done.stdout.splitlines() if line.startswith("Note: ")]
     assert notes and all(line.endswith(".") for line in notes), "in a pipe a note is one line"
@@ -355,7 +416,7 @@ def test_a_stage_of_its_own_leaves_the_report_of_a_whole_run(bigstep, small_toml
 
 @pytest.mark.parametrize(("name", "code"), [("onnxruntime", 2), (None, 2), ("serve.bench", 4), ("bigstep", 4)])
 def test_a_broken_package_is_no_bug_of_ours_and_a_broken_module_is(bigstep, monkeypatch, name, code):
-    def broken():
+    def broken(**_options):
         raise ImportError("libcudart.so.13: cannot open shared object file", name=name)
 
     monkeypatch.setattr(cli, "app", broken)

@@ -66,14 +66,25 @@ def test_bars_have_one_task_per_stage(stage_log):
     assert console.file.getvalue() == "[why] this rate\n", "messages are no markup"
 
 
+class Screen(io.StringIO):
+    """Claim to be a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("name", ["TERM=dumb", "TTY_COMPATIBLE=0", "TTY_INTERACTIVE=0"])
+def test_a_terminal_on_which_nothing_can_be_drawn_gets_lines(monkeypatch, stage_log, name):
+    stream = Screen()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv(*name.split("="))
+    with progress.shown():
+        stage_log.info("one", extra={"done": 1, "total": 5})
+    assert stream.getvalue() == "train [1/5]: one\n"
+
+
 def test_a_terminal_gets_bars(monkeypatch, stage_log):
-    class Terminal(io.StringIO):
-        """Claim to be a terminal."""
-
-        def isatty(self):
-            return True
-
-    stream = Terminal()
+    stream = Screen()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")

@@ -65,7 +65,7 @@ class Summary:
             if check.outcome != "passed":
                 console.print(f"{SIGNS[check.outcome]} {escape(f'{check.name}: {check.says}')}", soft_wrap=True)
         for note in facts.notes(self.run):
-            console.print(f"Note: {note}", markup=False, soft_wrap=not console.is_terminal)
+            console.print(f"Note: {note}", markup=False, soft_wrap=not console.is_screen)
         passed = sum(check.outcome == "passed" for check in verdict.checks)
         console.print(f"\nVerdict: {SIGNS[verdict.outcome]}, {passed} of {len(verdict.checks)} checks passed")
         if budgets:

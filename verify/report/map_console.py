@@ -44,7 +44,7 @@ class MapSummary:
         """Print the table, a sentence for each threshold, and the answer."""
         console = Terminal()
         console.print(self._table())
-        wrap = not console.is_terminal
+        wrap = not console.is_screen
         for threshold in self.record.info.thresholds:
             console.print(f"{threshold.name}: {threshold.says}", markup=False, soft_wrap=wrap)
         console.print(f"\n{self.record.info.answer}\n", markup=False, soft_wrap=wrap)
