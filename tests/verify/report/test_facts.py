@@ -84,7 +84,7 @@ def test_processors_that_round_differently_are_told_everywhere(by_processors, ju
     *before, said = facts.notes(run)
     assert before == judged.verdict.info.notes
     assert "A AVX2 (2 trials); B AVX-512 (1 trial, compression, verdict)" in said
-    assert said in console.Summary(run, tmp_path).as_json()["notes"]
+    assert said in console.Summary(run, tmp_path, tmp_path).as_json()["notes"]
     page.write(tmp_path, "small", run)
     assert "round differently" in (tmp_path / "report.html").read_text()
     assert "round differently" in job_summary.document(ended(run), tmp_path)
