@@ -135,8 +135,11 @@ class Record(Generic[I]):
 
 
 def to_json(value: object) -> str:
-    """Write a value as JSON with sorted keys, in the one way in which every file of ours has it."""
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    """Write a value as JSON, in the one way in which every file of ours has it.
+
+    Keys keep their order, which may say something: columns of attributes, layers of a network.
+    """
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, value: object) -> None:

@@ -384,3 +384,39 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
     replace_file(path, b"new")
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def in_order(value):
+    """Return a value with its mappings as lists of pairs, which compare by order too."""
+    if isinstance(value, dict):
+        return [(key, in_order(inner)) for key, inner in value.items()]
+    return [in_order(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("kind", ["data", "train", "compress", "export", "verify", "bundle"])
+def test_a_reopened_record_keeps_every_order(small_run, kind):
+    """Attributes are in column order, and widths in the order of the layers: another order is another network."""
+    sealed_info = small_run.records[kind].info
+    opened = KINDS[kind].open(small_run.records[kind].folder).info
+    assert in_order(opened.model_dump(mode="json")) == in_order(sealed_info.model_dump(mode="json"))
+
+
+class TableInfo(Value):
+    """Named numbers whose order says something."""
+
+    columns: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Table(Record[TableInfo]):
+    """Nothing but its description."""
+
+    kind: ClassVar[str] = "table"
+    Info: ClassVar[type[Any]] = TableInfo
+
+
+@pytest.mark.parametrize("names", [["young", "male"], [f"hidden{k}" for k in range(1, 13)], ["b", "a", "B", ""]])
+def test_names_come_back_in_the_order_they_were_given_in(tmp_path, names):
+    Table.seal(tmp_path, TableInfo(columns={name: k for k, name in enumerate(names)}))
+    assert list(Table.open(tmp_path).info.columns) == names
+    read_manifest(tmp_path)
