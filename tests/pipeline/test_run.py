@@ -205,7 +205,7 @@ def test_a_crash_at_any_rename_of_the_last_steps_loses_nothing(small_config, sma
     """The verdict is there already under its key; what is left is the bundle and the report beside it."""
     config = small_config.model_copy(update={"name": "renamed"})
     old, made = small_run.records["bundle"].digest, run(config, run_copy).bundle
-    for number in range(1, 10):
+    for number in range(1, 12):
         shutil.rmtree(run_copy / "bundles")
         shutil.copytree(small_run.folder / "bundles", run_copy / "bundles")
         (run_copy / "bundle").unlink()
@@ -226,7 +226,7 @@ def test_a_crash_at_any_rename_of_the_last_steps_loses_nothing(small_config, sma
         assert bundle.info.name == "renamed" and bundle.info.verdict == small_run.records["verify"].info
         assert (run_copy / "report.html").is_file() and not (run_copy / ".bundle.old").exists()
     work = f"bundle-{made.folder.name.partition('-')[2]}"
-    sealing = [f".{name}.json.tmp" for name in ("measured", "record", "manifest")]
+    sealing = [f".{name}.json.tmp" for name in ("measured", "verdict", "provenance", "record", "manifest")]
     expected = [".config.toml.tmp", *sealing, work, ".bundle.tmp", ".junit.xml.tmp", ".summary.md.tmp"]
     assert calls == expected, "all were tried"
 
