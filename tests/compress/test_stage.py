@@ -38,7 +38,13 @@ def test_the_record_holds_the_shipped_network_and_every_other_baseline(run, trai
     assert len(others) >= 2 and {m.name for m in compact.info.baselines} == others
     assert compact.info.source == trained.info.chosen
     assert sorted(p.name for p in compact.folder.iterdir()) == sorted(
-        ["manifest.json", "record.json", "compact.safetensors", *(f"{name}.safetensors" for name in others)]
+        [
+            "manifest.json",
+            "measured.json",
+            "record.json",
+            "compact.safetensors",
+            *(f"{name}.safetensors" for name in others),
+        ]
     )
     for model in (compact.info.model, *compact.info.baselines):
         assert model.architecture.widths == {"hidden1": 80, "hidden2": 40}
