@@ -122,7 +122,7 @@ def cached(images: Images, repeats: int) -> dict[str, Any]:
 def build(photos: Path, out: Path, side_px: int) -> Images:
     """Run the data stage as the command does."""
     config = Config(device="cpu", data=DataConfig(kind="folder", path=str(photos), size_px=side_px))
-    images = run_pipeline(config, out, until="data")["data"]
+    images = run_pipeline(config, out, until="data").data
     assert isinstance(images, Images)
     return images
 

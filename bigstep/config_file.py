@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,6 +30,10 @@ def tiny() -> Config:
 
 
 PRESETS = {"digits": digits, "tiny": tiny}
+RENAMED = {  # what older files and run folders still have
+    "train.watch_steps": "train.observe_steps",
+    "data.plant.rho": "data.plant.conflicting",
+}
 EXPECTED = {  # where pydantic's own words do not help
     "model_type": "a section, like [train]",
 }
@@ -124,6 +128,8 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
+        if key in RENAMED:
+            return ConfigError(f"{source}: {key!r} has another name now", do=f"call it {RENAMED[key]!r}")
         names = list(_fields_at(path[:-1]))
         close = difflib.get_close_matches(path[-1], names, n=1)
         return ConfigError(
@@ -143,6 +149,6 @@ def _fields_at(path: list[str]) -> Mapping[str, object]:
     section: type[BaseModel] = Config
     for part in path:
         inner = section.model_fields[part].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)
-        section = inner
+        kinds = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        section = kinds[0]
     return section.model_fields

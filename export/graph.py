@@ -61,6 +61,8 @@ def write_float32(network: nn.Module, architecture: Architecture, contract: Cont
     Raises:
         ExportError: PyTorch's exporter failed, or wrote a file that does not keep the contract.
     """
+    import onnxscript  # noqa: F401 - torch.onnx.export loads it, and which version decides what it writes
+
     spec = architecture.input
     example = torch.zeros((2, spec.height_px, spec.width_px, spec.channels), dtype=torch.uint8)
     with _quiet():

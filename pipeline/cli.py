@@ -245,11 +245,17 @@ def follow(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine is, what really works on it, and what each stage will use; exit 2 if it cannot serve."""
+    from pipeline import closure
+    from pipeline.bundle import REPORT
     from pipeline.doctor.examine import examine
     from pipeline.keys import code_of
-    from pipeline.stages import STAGES
+    from pipeline.stages import STAGES, VERIFY
 
-    diagnosis = examine({stage.name: code_of(stage, Config()).missing() for stage in STAGES})
+    missing = {stage.name: code_of(stage, Config()).missing() for stage in STAGES}
+    missing[VERIFY.name] = sorted(
+        {*missing[VERIFY.name], *closure.of(REPORT).missing()}
+    )  # without it a run stops as well
+    diagnosis = examine(missing)
     answer.report(diagnosis, as_json=as_json)
     sys.exit(0 if diagnosis.healthy else USER_ERROR)
 
@@ -265,9 +271,15 @@ def gc(
     """Remove from run folders what neither the bundle nor the last configuration needs."""
     from pipeline import gc
 
-    named = folders or sorted(path.parent for path in Path("runs").glob("*/config.toml"))
-    for folder in named:
-        gc.check(folder)  # all of them, before anything is removed from one
+    named = []
+    for folder in folders or sorted(path.parent for path in Path("runs").glob("*/config.toml")):
+        try:
+            gc.check(folder)  # all of them, before anything is removed from one
+            named.append(folder)
+        except ConfigError as error:
+            if folders:
+                raise
+            typer.echo(f"passed over: {error}", err=True)
     answer.report(
         gc.Sweep(
             [leftover for folder in named for leftover in (gc.remove if delete else gc.find)(folder)], deleted=delete

@@ -129,6 +129,9 @@ def test_later_overrides_win_and_reach_the_top_level():
 @pytest.mark.parametrize(
     ("override", "says"),
     [
+        ("train.watch_steps=3", ["'train.watch_steps' has another name now", "call it 'train.observe_steps'"]),
+        ('data.plant={kind="tint",rho=0.05}', ["'data.plant.rho'", "call it 'data.plant.conflicting'"]),
+        ('data.plant={kind="tint",conflictin=0.05}', ["'data.plant.conflictin'", "did you mean 'conflicting'?"]),
         ("train.num_rate=3", ["'train.num_rate'", "did you mean 'num_rates'?"]),
         ("trian.num_rates=3", ["'trian'", "did you mean 'train'?"]),
         ("train.zzz=3", ["'train.zzz'", "known keys:", "widths"]),

@@ -18,7 +18,7 @@ from bigstep import terminal
 from bigstep.config_file import load
 from bigstep.errors import ConfigError, NoVerdict
 from bigstep.records.sealed import CHECKED, stamp
-from pipeline import cli, device
+from pipeline import cli, closure, device
 from pipeline.stages import NAMES
 from serve.limits import Limits
 
@@ -423,3 +423,17 @@ def test_a_broken_package_is_no_bug_of_ours_and_a_broken_module_is(bigstep, monk
     ended = bigstep("bench", "bundle")
     assert ended.code == code and "libcudart.so.13" in ended.err
     assert ("to do:    bigstep doctor" in ended.err) == (code == 2)
+
+
+def test_doctor_is_told_what_the_report_needs(bigstep, monkeypatch):
+    told = []
+
+    def look(missing):
+        told.append(missing)
+        raise ConfigError("enough seen")
+
+    monkeypatch.setattr("pipeline.doctor.examine.examine", look)
+    has = closure.installed_version
+    monkeypatch.setattr(closure, "installed_version", lambda name: None if name.lower() == "jinja2" else has(name))
+    assert bigstep("doctor").code == 2
+    assert [name for name, missing in told[0].items() if missing] == ["verify"]

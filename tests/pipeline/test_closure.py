@@ -120,3 +120,9 @@ def test_whose_code_changes_with_a_comment_in_a_file(tmp_path, file, stages):
         text.write("<!-- changed -->" if file.endswith("html") else "# changed\n")
     after = {name: closure.of(*doors, root=root).digest() for name, doors in DOORS.items()}
     assert {name for name in DOORS if after[name] != before[name]} == stages
+
+
+@pytest.mark.parametrize("door", ["compress.stage", "export.stage"])
+def test_what_others_load_for_us_is_counted(door):
+    """PyTorch exports by onnxscript: without it a run would fail after training, another version writes otherwise."""
+    assert {"torch", "onnx", "onnxruntime", "onnxscript"} <= closure.of(door).packages

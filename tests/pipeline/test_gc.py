@@ -213,3 +213,17 @@ def test_one_wrong_folder_and_nothing_is_removed_from_the_others(bigstep, run_co
     ended = bigstep("gc", run_copy, tmp_path, "--delete")
     assert ended.code == 2 and "is not a run folder" in ended.err
     assert all((run_copy / path).exists() for path in expected)
+
+
+def test_an_old_folder_among_all_is_told_and_passed_over(bigstep, run_copy, tmp_path, monkeypatch):
+    """Without names: one folder of an earlier bigstep must not keep the others from being looked at."""
+    monkeypatch.chdir(tmp_path)
+    old = tmp_path / "runs" / "a-old"
+    old.mkdir(parents=True)
+    (old / "lock").touch()
+    (old / "config.toml").write_text("[train]\nwatch_steps = 3\n")
+    run_copy.rename(tmp_path / "runs" / "new")
+    ended = bigstep("gc")
+    assert ended.code == 0 and "passed over: runs/a-old/config.toml" in ended.err
+    assert "files and folders" in ended.out or "nothing to remove" in ended.out
+    assert bigstep("gc", "runs/a-old").code == 2
