@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import shlex
 import signal
 import sys
@@ -18,7 +17,7 @@ from typer.rich_utils import rich_format_error
 
 from bigstep import terminal
 from bigstep.config import Config
-from bigstep.config_file import PRESETS, load, to_toml
+from bigstep.config_file import PRESETS, load, name_of, to_toml
 from bigstep.errors import BigstepError, ConfigError
 from pipeline import answer
 from pipeline.closure import OURS
@@ -65,8 +64,7 @@ def init(
             got=images,
             do=f"bigstep init --data folder {shlex.quote(str(images))}, or --output to name the file to write",
         )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("._-") or preset
-    settings = [f"name={json.dumps(name)}"] + ([f"data.kind={json.dumps(data)}"] if data else [])
+    settings = [f"name={json.dumps(name_of(output))}"] + ([f"data.kind={json.dumps(data)}"] if data else [])
     if images is not None:
         settings += _inferred(images)
     _write_new(output, to_toml(load(preset, settings)))

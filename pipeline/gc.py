@@ -161,7 +161,7 @@ def _unused(folder: Path, records: set[str]) -> Iterator[Leftover]:
 def _unfinished(folder: Path, goes_on: set[str]) -> Iterator[Leftover]:
     unfinished = [path for path in _entries(folder / "partial") if path.name not in goes_on]
     yield from (_leftover(path, "the unfinished work of another run") for path in unfinished)
-    replaced = [path for path in _entries(folder) if path.name == ".bundle.old"]
+    replaced = [path for path in _entries(folder) if path.name in (".bundle.old", ".bundle.copy")]
     yield from (_leftover(path, "left over when the bundle was replaced") for path in replaced)
 
 

@@ -6,26 +6,21 @@ runs/<name>/records/<kind>-<digest>/   finished records, never changed
             bundle/  report.html       what a person wants
 """
 
-import datetime
-import fcntl
 import json
 import logging
-import os
 import shutil
-import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from bigstep.errors import BigstepError, ConfigError, RecordError
-from bigstep.records.sealed import Record, forget_checks, write_json
+from bigstep.records.sealed import Record, forget_checks, move_folder, write_json
+from pipeline import lock
 
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
 FULL_BYTES = 1_000_000  # a disk with less is taken to be full: a write that failed leaves what still went in
-LOOKS = 10  # attempts at a lock beyond the last; whoever looks holds it for microseconds
 SHORT = 16  # characters of a hash in a folder name; the full one is in the manifest and is checked
 
 
@@ -44,21 +39,19 @@ class Store:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "lock").open("a+", encoding="utf-8")
+            file = (self.folder / lock.NAME).open("a+", encoding="utf-8")
         except OSError as error:
             raise ConfigError(
                 f"{self.folder} cannot be the run folder", got=error.strerror, do="give another --run-dir"
             ) from None
-        with file:
+        with file, ExitStack() as held:
             try:
-                _lock(file)
-            except BlockingIOError:
-                file.seek(0)
+                with self.telling_a_full_disk():
+                    held.enter_context(lock.taken(file))
+            except BlockingIOError as error:
                 raise ConfigError(
-                    f"{self.folder} is in use", got=_owner(file.read()), do="wait, or give another --run-dir"
+                    f"{self.folder} is in use", got=str(error), do="wait, or give another --run-dir"
                 ) from None
-            with self.telling_a_full_disk():
-                _sign(file)
             yield
 
     @contextmanager
@@ -129,33 +122,6 @@ class Store:
         return type(record)(place, record.digest, record.info)
 
 
-def _lock(file: TextIO) -> None:
-    """Take the lock; in several attempts, for some may meet somebody who only looks (see `held`)."""
-    for _ in range(LOOKS):
-        with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.02)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sign(lock: TextIO) -> None:
-    """Say in the lock who holds it, and since when; the kernel releases it with the process, however that ends."""
-    lock.truncate(0)
-    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since_s": time.time()}, lock)
-    lock.flush()
-
-
-def _owner(lock: str) -> str:
-    """Say who holds a lock; the clock may have been set since, or be another machine's."""
-    try:
-        held = json.loads(lock)
-        age_s = max(0, round(time.time() - held["since_s"]))
-        return f"process {held['pid']} on {held['host']}, for {datetime.timedelta(seconds=age_s)} (h:mm:ss)"
-    except (ValueError, KeyError, TypeError):
-        return "another process, which has just begun"
-
-
 def _name(kind: type[Record[Any]], digest: str) -> str:
     return f"{kind.kind}-{digest[:SHORT]}"
 
@@ -165,6 +131,6 @@ def replace_folder(source: Path, place: Path) -> None:
     aside = place.with_name(f".{place.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if place.exists():
-        place.rename(aside)
-    source.rename(place)
+        move_folder(place, aside)
+    move_folder(source, place)
     shutil.rmtree(aside, ignore_errors=True)

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor
 
-from bigstep.records.sealed import WORK, flush, write_json
+from bigstep.records.sealed import WORK, flush, move_folder, write_json
 from bigstep.records.trained import UNFINISHED, Trial
 from train import observe, outcome, step
 from train.moments import Moments
@@ -78,7 +78,7 @@ def make_trial(setup: Setup, job: Job) -> Making:
             log.warning("%s cannot be read (%s); it runs again", folder, error)
             shutil.rmtree(folder)
     if folder.is_dir() and not work.is_dir():
-        shutil.copytree(folder, work.with_name(f".{job.name}"), dirs_exist_ok=True).rename(work)
+        move_folder(shutil.copytree(folder, work.with_name(f".{job.name}"), dirs_exist_ok=True), work)
     work.mkdir(parents=True, exist_ok=True)
     run = yield from _train(setup, job, work)
     trial = outcome.measure(setup, job, run, work)
@@ -90,7 +90,7 @@ def make_trial(setup: Setup, job: Job) -> Making:
     folder.parent.mkdir(exist_ok=True)
     flush(work)
     shutil.rmtree(folder, ignore_errors=True)
-    work.rename(folder)
+    move_folder(work, folder)
     if trial.status not in UNFINISHED:  # not before: a run killed in between goes on from it, with the same files
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return trial

@@ -3,8 +3,9 @@
 import time
 
 from bigstep.terminal import Terminal
-from pipeline.follow.place import Place, find, held
+from pipeline.follow.place import Place, find
 from pipeline.follow.view import JsonLines, Lines, Screen, View
+from pipeline.lock import held
 
 POLL_SECONDS = 0.5
 

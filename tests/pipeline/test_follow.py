@@ -19,8 +19,8 @@ from bigstep.errors import ConfigError
 from bigstep.records.trained import Moment, Recipe, Trial
 from bigstep.terminal import Terminal
 from pipeline.follow import place
-from pipeline.follow.place import held
 from pipeline.follow.view import Screen, number, trend
+from pipeline.lock import held
 from pipeline.store import Store
 
 ALARM = "step 126: the L2 norm of the weights grew from 10 at step 0 to 23.4; try a rate below 0.25"
