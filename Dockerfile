@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 #
 # docker build --target server       -t bigstep-server .         serves a mounted bundle; no torch inside
-# docker build --target server-gpu   -t bigstep-server-gpu .     the same with CUDA and TensorRT
+# docker build --target server-gpu   -t bigstep-server-gpu .     the same with CUDA
 # docker build --target release      -t digits --build-context bundle=runs/digits/bundle .
 #                                                                a server with its bundle inside
 # docker build --target pipeline     -t bigstep-pipeline .       trains, compresses, exports, verifies
@@ -12,14 +12,14 @@
 # Python 3.11 or newer, in every image.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-# A plain Python image will do on a GPU too: pip brings CUDA, cuDNN and TensorRT, and the NVIDIA container toolkit brings
-# the driver. Jetson: JetPack 7 (L4T 38) runs the same wheels for 64-bit ARM; give its L4T image if you need more of it
+# A plain Python image will do on a GPU too: pip brings CUDA and cuDNN, and the NVIDIA container toolkit brings the
+# driver. Jetson: JetPack 7 (L4T 38) runs the same wheels for 64-bit ARM; give its L4T image if you need more of it
 # (it has Python 3.12). JetPack 6 (L4T 36) has Python 3.10 and CUDA 12: name an image of your own with Python 3.11 or
 # newer, and with EXTRA_INDEX an index that has onnxruntime-gpu, or torch, for both.
 ARG GPU_IMAGE=python:3.11-slim-bookworm
 
-# NVIDIA's own index: TensorRT's libraries are not on PyPI.
-ARG EXTRA_INDEX=https://pypi.nvidia.com
+# An index beside PyPI, for the GPU images.
+ARG EXTRA_INDEX=https://pypi.org/simple
 
 # PyTorch without CUDA, for `pipeline`.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -90,7 +90,8 @@ RUN pip install -c constraints.txt --extra-index-url ${EXTRA_INDEX} '.[cpu,train
 # caches of matplotlib and fontconfig, and USER a name that PyTorch asks for, which an unknown id does not have.
 FROM ${PYTHON_IMAGE} AS cpu
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp USER=bigstep \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    ORT_DISABLE_TELEMETRY=1
 LABEL org.opencontainers.image.title="bigstep" \
       org.opencontainers.image.description="Image classifiers trained with large steps, made small, proven and served" \
       org.opencontainers.image.licenses="Apache-2.0" \
@@ -98,7 +99,8 @@ LABEL org.opencontainers.image.title="bigstep" \
 
 FROM ${GPU_IMAGE} AS gpu
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp USER=bigstep \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    ORT_DISABLE_TELEMETRY=1
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 LABEL org.opencontainers.image.title="bigstep" \
       org.opencontainers.image.description="Image classifiers trained with large steps, made small, proven and served" \
@@ -139,14 +141,15 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+  CMD ["python3", "-c", "import urllib.request as r; \
+r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=2)"]
 ENTRYPOINT ["bigstep", "serve", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["/bundle"]
 
-# ldconfig tells the loader where pip put the libraries of CUDA and TensorRT, whatever the version of Python.
+# ldconfig tells the loader where pip put the libraries of CUDA, whatever the version of Python.
 FROM gpu AS server-gpu
 COPY --from=server-gpu-packages /opt/venv /opt/venv
-RUN find /opt/venv -type d \( -path '*/nvidia/*/lib' -o -name 'tensorrt*libs' \) > /etc/ld.so.conf.d/bigstep.conf \
+RUN find /opt/venv -type d -path '*/nvidia/*/lib' > /etc/ld.so.conf.d/bigstep.conf \
  && ldconfig
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-deps --no-index /wheel/*.whl
 WORKDIR /
@@ -154,7 +157,8 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+  CMD ["python3", "-c", "import urllib.request as r; \
+r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=2)"]
 ENTRYPOINT ["bigstep", "serve", "--host", "0.0.0.0", "--port", "8000", "--device", "cuda"]
 CMD ["/bundle"]
 

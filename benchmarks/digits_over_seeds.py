@@ -36,7 +36,7 @@ def run(seed, work, settings):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 1, 3):
         raise SystemExit(done.stderr)
-    made_from = Bundle.open(folder / "bundle").info.made_from
+    made_from = Bundle.open(Path(json.loads(done.stdout)["bundle"])).info.made_from
     kinds = {"train": Trained, "compress": Compact, "export": Exported, "verify": Verdict}
     found = {
         stage: kind.open(folder / "records" / f"{kind.kind}-{made_from[stage][:SHORT]}")

@@ -168,7 +168,8 @@ def check_whole(folder: Path) -> None:
     from bigstep.records.sealed import check_file, read_manifest
 
     places = [path for path in folder.glob("records/*") if not path.name.startswith(".")]
-    places += [folder / "bundle"] if (folder / "bundle").exists() else []
+    places += [path for path in folder.glob("bundles/*") if not path.name.startswith(".")]
+    assert (folder / "bundle").exists() or not os.path.lexists(folder / "bundle"), "a link to nothing"
     for place in places:
         for name, entry in read_manifest(place).files.items():
             check_file(place / name, entry)
@@ -178,7 +179,7 @@ def check_whole(folder: Path) -> None:
 
 def without(base: Path, stage: str, place: Path) -> Path:
     """Copy a finished run folder without what one stage made, so that only this stage has to be run again."""
-    shutil.copytree(base, place)
+    shutil.copytree(base, place, symlinks=True)
     kind = KINDS[stage]
     for record in (place / "records").glob(f"{kind}-*"):
         shutil.rmtree(record)
@@ -186,7 +187,8 @@ def without(base: Path, stage: str, place: Path) -> Path:
         if json.loads(key.read_bytes())["record"].startswith(f"{kind}-"):
             key.unlink()
     if stage == "bundle":
-        shutil.rmtree(place / "bundle")
+        (place / "bundle").unlink()
+        shutil.rmtree(place / "bundles")
     shutil.rmtree(place / "partial")
     return place
 

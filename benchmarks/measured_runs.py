@@ -124,7 +124,7 @@ class Runs:
 def search(runs, axis, rule, weight, first_seed):
     """Search as the stage `train` does, with the seeds that follow the first; returns what was found and chosen."""
     score = runs.score(rule, weight)
-    found = Search(axis, lambda trials: score(trials) or 0.0)
+    found = Search(axis, lambda groups: choose.comparable(groups, score))
     rounds = found.rounds()
     trials = None
     while True:
@@ -135,7 +135,7 @@ def search(runs, axis, rule, weight, first_seed):
         trials = [runs.trial(job, first_seed + job.seed, rule) for job in jobs]
     every = [trial for seeds in found.trials.values() for trial in seeds.values()]
     try:
-        chosen = choose.choose(choose.rate_points(every, score), every, score, stage.RULES[False], axis.rates).trial
+        chosen = choose.choose(every, score, stage.RULES[False], axis.rates).trial
     except TrainError:
         return None, found
     return next(trial.recipe for trial in every if trial.name == chosen), found

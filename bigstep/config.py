@@ -174,7 +174,8 @@ class CompressConfig(Section):
         description="shares of the hidden units to keep, from large to small, tried in this order; none: INT8 alone",
     )
     margin: Fraction = Field(
-        0.02, description="largest drop of a group that a step may cost (upper bound on validation, 95% confidence)"
+        0.02,
+        description="largest drop of a gated group that a step may cost (upper bound, validation); at most verify's",
     )
     fine_tune_steps: int = Field(6000, ge=0, description="step budget of the fine-tuning after each pruning step")
     calibration_images: Count = Field(256, description="training images that set the INT8 ranges")
@@ -223,6 +224,10 @@ class Config(Section):
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run folder")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to train; auto takes a GPU if there is one"
+    )
+    numerics: Literal["native", "portable"] = Field(
+        "native",
+        description="portable: the same bits of training on every x86-64 CPU with AVX2, at a price; see docs/faults.md",
     )
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()

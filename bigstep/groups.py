@@ -4,6 +4,7 @@ An image is aligned in an attribute when its value is over-represented in its cl
 and conflicting otherwise. With several attributes it is aligned when it is so in every one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,18 @@ def cell_counts(labels_N: NDArray[np.int64], bias_N: NDArray[np.int64], classes:
     counts = np.zeros((classes, values), dtype=np.int64)
     np.add.at(counts, (labels_N, bias_N), 1)
     return counts
+
+
+def cells_present(
+    labels_N: NDArray[np.int64], bias_NA: NDArray[np.int64], values: Mapping[str, Sequence[str]]
+) -> tuple[int, int]:
+    """Count the cells of label and all attributes that hold an image, and those that the names make, empty or not.
+
+    Args:
+        values: as in `members`.
+    """
+    present = len(np.unique(np.column_stack([labels_N, bias_NA]), axis=0))
+    return present, math.prod(len(names) for names in values.values())
 
 
 def over_represented(
@@ -98,6 +111,9 @@ def accuracies(
     aligned_N: NDArray[np.bool_] | None,
 ) -> Accuracies:
     """Return unbiased accuracy (the unweighted mean over the label x bias cells present), aligned and conflicting.
+
+    Of a cell without images nobody knows the accuracy: who shows the mean says how many cells it lacks
+    (`cells_present`).
 
     Source: Nam et al. 2020, arXiv:2007.02561, section 4 (unbiased and bias-conflicting evaluation).
     """

@@ -1,4 +1,4 @@
-"""What every form said about the test split: right or wrong per image, accuracy per group, flips between forms."""
+"""What every form said about a split: right or wrong per image, accuracy per group, flips between forms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED, accuracies, members
+from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED, accuracies, cells_present, members
 from bigstep.intervals import accuracy_interval
-from bigstep.records.images import Images, Split
+from bigstep.records.images import Images, Split, SplitName
 from bigstep.records.verdict import GroupScore
 
 ALL = "all"
@@ -40,25 +40,29 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The test split, the names of its groups, and the outputs of every form by name."""
+    """A split, the names of its groups, and the outputs of every form by name; `name` is what the split is called."""
 
     split: Split
     values: Mapping[str, Sequence[str]]
     forms: Mapping[str, Outputs]
+    name: SplitName = "test"
 
     @classmethod
-    def of(cls, images: Images, logits: Mapping[str, NDArray[np.floating]]) -> "Evidence":
-        """Judge every form's logits on the test split."""
-        split = images.split("test")
-        return cls(
-            split, images.value_names(), {name: Outputs.of(array, split.labels) for name, array in logits.items()}
-        )
+    def of(cls, images: Images, logits: Mapping[str, NDArray[np.floating]], name: SplitName = "test") -> "Evidence":
+        """Judge every form's logits on a split."""
+        split = images.split(name)
+        outputs = {form: Outputs.of(array, split.labels) for form, array in logits.items()}
+        return cls(split, images.value_names(), outputs, name)
 
     def mask(self, group: str) -> NDArray[np.bool_]:
         """Return the mask of a group; `all` takes every image. `unbiased` is a mean over cells, so it has none."""
         if group == ALL:
             return np.ones(len(self.split.labels), dtype=np.bool_)
         return members(group, self.split.labels, self.split.bias, self.split.aligned, self.values)
+
+    def cells(self) -> tuple[int, int]:
+        """Count the cells of label and all attributes that hold an image, and those that their names make."""
+        return cells_present(self.split.labels, self.split.bias, self.values)
 
     def sources(self, group: str) -> int:
         """Count the independent sources of a group's images."""
@@ -86,9 +90,9 @@ def group_names(evidence: Evidence, declared: Sequence[str]) -> list[str]:
 def score(evidence: Evidence, form: str, group: str, confidence: float) -> GroupScore:
     """Return one form's accuracy on one group with one-sided clustered Wilson bounds.
 
-    `unbiased` is the unweighted mean over the label x bias cells. Its bounds are those of the accuracy over all
-    images, which is the same number where all cells hold equally many images (every digit appears in every colour);
-    where the largest cell is over 1.25 times the smallest they are left out.
+    `unbiased` is the unweighted mean over the label x bias cells that hold images. Its bounds are those of the accuracy
+    over all images, which is the same number where all cells hold equally many images (every digit appears in every
+    colour); where the largest cell is over 1.25 times the smallest, or a cell is empty, they are left out.
 
     Args:
         confidence: confidence of each bound, in (0.5, 1).
@@ -105,7 +109,7 @@ def score(evidence: Evidence, form: str, group: str, confidence: float) -> Group
     if group == UNBIASED:
         split = evidence.split
         estimate = accuracies(correct, split.labels, split.bias, split.aligned).unbiased
-        if not _cells_are_even(split):
+        if not _cells_are_even(evidence):
             return GroupScore(form=form, group=group, n=n, accuracy=estimate, low=None, high=None)
         low, high = min(low, estimate), max(high, estimate)
     return GroupScore(form=form, group=group, n=n, accuracy=estimate, low=low, high=high)
@@ -119,6 +123,8 @@ def flips(evidence: Evidence, before: str, after: str, group: str) -> Flips | No
     return Flips(group, int(mask.sum()), int((was & ~now & mask).sum()), int((~was & now & mask).sum()))
 
 
-def _cells_are_even(split: Split) -> bool:
+def _cells_are_even(evidence: Evidence) -> bool:
+    split = evidence.split
+    present, declared = evidence.cells()
     sizes = np.unique(np.column_stack([split.labels, split.bias]), axis=0, return_counts=True)[1]
-    return bool(sizes.max() <= EVEN_CELLS * sizes.min())
+    return present == declared and bool(sizes.max() <= EVEN_CELLS * sizes.min())

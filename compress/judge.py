@@ -1,60 +1,65 @@
-"""What a compression step costs each group, read off the ONNX file that the step would ship."""
+"""What a compression step costs, read off the ONNX file that the step would ship, by the rules of the gate."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bigstep import rules
+from bigstep.config import VerifyConfig
 from bigstep.errors import CompressError
-from bigstep.groups import ALIGNED, CONFLICTING
-from bigstep.intervals import drop_interval
 from bigstep.records.compact import GroupDrop
-from bigstep.records.exported import Contract
-from bigstep.records.images import Split
-from bigstep.scores import ALL, Outputs
+from bigstep.records.exported import Contract, Rung
+from bigstep.records.images import Images
+from bigstep.records.verdict import Check
+from bigstep.scores import Evidence, Outputs
 from serve.predictor import Predictor
 
-CONFIDENCE = 0.95
+DENSE, CANDIDATE = "the dense file", "the candidate"
 
 
 @final
 class Judge:
-    """A dense file, with which others are compared on the validation images, group by group.
+    """A dense file, with which others are compared on the validation images as the gate will do on those of test.
+
+    Args:
+        asked: the settings of the gate, with the margin of the search.
 
     Raises:
         CompressError: the dense file returns logits that are not finite.
     """
 
-    def __init__(self, split: Split, contract: Contract, dense_file: Path) -> None:
-        self.split = split
+    def __init__(self, asked: VerifyConfig, images: Images, contract: Contract, dense_file: Path) -> None:
+        self.asked = asked
         self.contract = contract
-        before = self._correct(dense_file)
-        if before is None:
+        logits_NK = Predictor.open(dense_file, contract).predict_all(images.split("validation").images)
+        self.evidence = Evidence.of(images, {DENSE: logits_NK}, "validation")
+        if self.evidence.forms[DENSE].non_finite:
             raise CompressError(f"{dense_file.name} returns logits that are not finite", do="train at a smaller rate")
-        self.before = before
 
-    def drops(self, file: Path) -> list[GroupDrop]:
-        """Return the drop of each group's accuracy from the dense file to this one; none if logits are not finite."""
-        after = self._correct(file)
-        if after is None:
-            return []
-        aligned = self.split.aligned
-        groups = {ALL: np.ones(len(after), np.bool_)} if aligned is None else {ALIGNED: aligned, CONFLICTING: ~aligned}
-        return [self._drop(name, mask, after) for name, mask in groups.items() if mask.any()]
+    def judge(self, file: Path, ladder: list[Rung]) -> tuple[list[Check], list[GroupDrop]]:
+        """Return the checks that decide whether a file is kept, and how far each group's accuracy drops by it.
 
-    def _drop(self, name: str, mask: NDArray[np.bool_], after: NDArray[np.bool_]) -> GroupDrop:
-        before = self.before[mask]
-        drop = drop_interval(before, after[mask], self.split.sources[mask], CONFIDENCE)
+        Args:
+            ladder: how well the forms of the file's network agree.
+        """
+        split = self.evidence.split
+        outputs = Outputs.of(Predictor.open(file, self.contract).predict_all(split.images), split.labels)
+        evidence = replace(self.evidence, forms={**self.evidence.forms, CANDIDATE: outputs})
+        checks = [rules.finite(CANDIDATE, outputs), rules.not_constant(CANDIDATE, outputs)]
+        checks += [rules.parity(rung) for rung in ladder]
+        checks += rules.on_groups(self.asked, evidence, DENSE, CANDIDATE)
+        groups = dict.fromkeys((*self.asked.groups, rules.hardest(evidence)))
+        return checks, [drop for group in groups if (drop := self._drop(evidence, group))]
+
+    def _drop(self, evidence: Evidence, group: str) -> GroupDrop | None:
+        pair = rules.compare(self.asked, evidence, group, DENSE, CANDIDATE)
+        if pair is None:
+            return None
         return GroupDrop(
-            group=name,
-            before=float(before.mean()),
-            after=float(after[mask].mean()),
-            drop=drop.estimate,
-            low=drop.low,
-            high=drop.high,
+            group=group,
+            before=float(pair.before.mean()),
+            after=float(pair.after.mean()),
+            drop=pair.drop.estimate,
+            low=pair.drop.low,
+            high=pair.drop.high,
         )
-
-    def _correct(self, file: Path) -> NDArray[np.bool_] | None:
-        logits_NK = Predictor.open(file, self.contract).predict_all(self.split.images)
-        return Outputs.of(logits_NK, self.split.labels).correct

@@ -3,8 +3,6 @@
 import copy
 import math
 
-import torch
-import torch_pruning as tp
 from torch import nn
 
 from bigstep.records.architecture import Architecture
@@ -15,8 +13,7 @@ from train.networks.channels import Channels
 def prune(model: nn.Module, architecture: Architecture, widths: dict[str, int]) -> tuple[nn.Module, Architecture]:
     """Remove the units of smallest norm until every hidden layer has its target width.
 
-    A unit's norm is the L2 norm of all weights that leave with it: its own, and those of the layers that read it or
-    are joined to it by a shortcut.
+    Norms are those of `Channels.weakest`, taken when the layers before have lost theirs.
 
     Args:
         model: a network built from `architecture`; it is not changed.
@@ -29,14 +26,11 @@ def prune(model: nn.Module, architecture: Architecture, widths: dict[str, int]) 
     Source: Fang et al. 2023, arXiv:2301.12900, section 3 (dependency groups; torch-pruning).
     """
     pruned = copy.deepcopy(model).cpu()
-    importance = tp.importance.GroupMagnitudeImportance(p=2)
     channels = Channels(pruned, architecture)
     for name, width in widths.items():
-        present = channels.width(name)
-        norms = importance(channels.group(name, range(present)))
-        weakest = torch.argsort(norms, stable=True)[: present - width]
-        if len(weakest):
-            channels.group(name, sorted(weakest.tolist())).prune()
+        weakest = channels.weakest(name, channels.width(name) - width)
+        if weakest:
+            channels.group(name, weakest).prune()
     smaller = architecture.model_copy(update={"widths": dict(widths)})
     rebuilt = build(smaller)
     rebuilt.load_state_dict(pruned.state_dict(), strict=True)

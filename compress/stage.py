@@ -7,25 +7,31 @@ from bigstep.config import CompressConfig
 from bigstep.records.compact import Compact, CompactInfo
 from bigstep.records.exported import Contract
 from bigstep.records.images import Images
+from bigstep.records.measured import note_instructions
 from bigstep.records.sealed import WORK
 from bigstep.records.trained import Trained
+from bigstep.rules import Demands
 from compress.search import Network, Shipped, Workshop, search
+from train.finish import Finish
 from train.networks.build import load_weights, save_weights
 from train.networks.predict import one_thread
 
 log = logging.getLogger("bigstep.compress.baselines")
 
 
-def run(config: CompressConfig, images: Images, trained: Trained, *, device: str, out: Path) -> Compact:
+def run(
+    config: CompressConfig, images: Images, trained: Trained, *, demands: Demands, device: str, out: Path
+) -> Compact:
     """Search for the smallest network, then send the baselines down the same road.
 
-    A baseline is pruned through the same widths, fine-tuned by its own recipe for the same number of steps, and stored
+    A baseline is pruned through the same widths, fine-tuned as it was trained for the same number of steps, and stored
     in the same form. It is not searched for: the question is what the same compression does to it.
 
     Args:
         config: the section `compress` of the configuration.
         images: training images fine-tune and calibrate, `validation` judges; test is not read.
         trained: the chosen network and the baselines.
+        demands: what the gate will ask of the file: nothing is kept that does not pass it on `validation`.
         device: `cpu` or `cuda`, for fine-tuning.
         out: an empty folder.
 
@@ -33,24 +39,29 @@ def run(config: CompressConfig, images: Images, trained: Trained, *, device: str
         TrainError: stored weights are not finite.
         CompressError: the dense file returns logits that are not finite.
     """
+    note_instructions(out)
     folder = out / WORK
     folder.mkdir(exist_ok=True)
     contract = Contract(input=images.info.input, labels=images.info.labels)
-    shop = Workshop(config, images, contract, device, folder, trained.info.batch_size, trained.info.stop_loss)
+    info = trained.info
+    shop = Workshop(
+        config, demands, images, contract, device, folder, info.batch_size, info.stop_loss, info.augmentation
+    )
     with one_thread():
-        best, frontier = search(shop, _network(trained, trained.info.chosen))
+        best, frontier = search(shop, _network(trained, info.chosen))
         baselines = _baselines(shop, trained, [candidate.widths for candidate in frontier if candidate.kept], best)
     for shipped in (best, *baselines):
         save_weights(shipped.network.model, out / f"{shipped.model.name}.safetensors")
     models = [shipped.model for shipped in baselines]
-    info = CompactInfo(source=trained.info.chosen, model=best.model, frontier=frontier, baselines=models)
-    return Compact.seal(out, info)
+    found = CompactInfo(source=info.chosen, model=best.model, frontier=frontier, baselines=models)
+    return Compact.seal(out, found)
 
 
 def _network(trained: Trained, name: str) -> Network:
     trial = trained.info.trial(name)
     model = load_weights(trained.info.architecture, trained.weights(name))
-    return Network(model, trained.info.architecture, trial.recipe, trial.seed)
+    finish = Finish(trial.finish, trial.finish_rate or 0.0)
+    return Network(model, trained.info.architecture, trial.recipe, trial.seed, finish)
 
 
 def _baselines(shop: Workshop, trained: Trained, kept: list[dict[str, int]], best: Shipped) -> list[Shipped]:

@@ -1,24 +1,29 @@
 """What a folder of images, or a CSV file that lists them, says about itself: a configuration to begin with."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency
 
 from bigstep.config import DataConfig, VerifyConfig
 from bigstep.decode import open_image
 from bigstep.errors import DataError
-from bigstep.groups import aligned_members, over_represented
+from bigstep.groups import aligned_members, cell_counts, over_represented
 from data.files import csv_listing
-from data.files.findings import quoted, shortened
-from data.files.listing import Listing, Row, name_of
+from data.files.findings import quoted, report, shortened
+from data.files.listing import Listing, Row
 from data.files.splits import SHARES
 from data.sets import folder
 
 SIZES_PX = (32, 64, 128, 224)
 LOOKED_AT = 200  # images whose headers tell the size; the rest will hardly differ
 MIN_VALUES, MAX_VALUES = 2, 20  # of a column that may be a bias attribute
+LEVEL = 0.01  # chance that of columns drawn at random one is taken for a bias
+LEAST_V = 0.1  # Cramer's V: what is usually called a small association
 WIDTHS = (32, 64, 64)  # a network of convolutions that a CPU trains; one step takes pixels, not a flat vector
 
 
@@ -38,7 +43,9 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     says: list[str] = []
     candidates: list[str] = []
     if listing.table:
-        candidates, says = _candidates(listing.table)
+        columns, says = _columns(listing.table)
+        candidates, more = _associated(csv_listing.read_listing(listing.table, columns))
+        says += more
         listing = csv_listing.read_listing(listing.table, candidates)
     labels = sorted({row.label for row in listing.rows})
     given = any(row.split for row in listing.rows)
@@ -57,19 +64,19 @@ def infer(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         *says,
         *size_says,
         *_bias_sentences(listing.rows, candidates),
-        *map(str, listing.findings),
+        *report(listing.findings),
     ]
 
 
-def _candidates(table_path: Path) -> tuple[list[str], list[str]]:
-    """Choose the columns that may be bias attributes, and say why the others may not."""
+def _columns(table_path: Path) -> tuple[list[str], list[str]]:
+    """Choose the columns whose values may be those of a bias attribute, and say why the others' may not."""
     table, _ = csv_listing.read_csv(table_path)
-    labels = [name_of(cell) for cell in table.column("label")]
+    labels = table.values("label")
     chosen, says = [], []
     for name in dict.fromkeys(table.header):
         if name in csv_listing.RESERVED:
             continue
-        cells = [name_of(cell) for cell in table.column(name)]
+        cells = table.values(name)
         values = len({*cells})
         if "" in cells:
             why = "some of its cells are empty"
@@ -82,6 +89,42 @@ def _candidates(table_path: Path) -> tuple[list[str], list[str]]:
             continue
         says.append(f"column {quoted(name)} is not taken as a bias: {why}")
     return chosen, says
+
+
+def _associated(listing: Listing) -> tuple[list[str], list[str]]:
+    """Choose the attributes that go with the label in training, and say what shows that the others do not.
+
+    A network can only learn from an attribute what it tells of the label. Tested by chi squared, at a level shared out
+    among the columns, for of many columns some go with the label by chance; and by Cramer's V without its bias, for of
+    many images the slightest association is significant.
+
+    Source: Bergsma 2013, Journal of the Korean Statistical Society 42, equation 4 (V).
+    """
+    rows = [row for row in listing.rows if row.split in (None, "train")]
+    _, codes = folder.codes_of(rows, listing.attributes)
+    chosen, says = [], []
+    for name, values_N in zip(listing.attributes, codes.T[1:], strict=True):
+        counts = cell_counts(codes[:, 0], values_N, codes[:, 0].max() + 1, values_N.max() + 1)
+        p, v = _association(counts)
+        if p < LEVEL / len(listing.attributes) and v >= LEAST_V:
+            chosen.append(name)
+        else:
+            says.append(
+                f"column {quoted(name)} is not taken as a bias: it hardly goes with the label (p = {p:.2g}, Cramer's V "
+                f"= {v:.2f}); add it to data.bias if you know better"
+            )
+    return chosen, says
+
+
+def _association(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the p-value of independence, and Cramer's V without its bias, 0 to 1, of a table of counts."""
+    n, (rows, columns) = int(counts.sum()), counts.shape
+    if min(rows, columns) < 2:
+        return 1.0, 0.0
+    test = chi2_contingency(counts, correction=False)
+    phi2 = max(0.0, test.statistic / n - (rows - 1) * (columns - 1) / (n - 1))
+    least = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
+    return float(test.pvalue), math.sqrt(phi2 / least) if least > 0 else 0.0
 
 
 def _size_px(listing: Listing) -> tuple[int, list[str]]:

@@ -4,7 +4,8 @@ import csv
 import hashlib
 import importlib
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from bigstep.config import DataConfig
 from bigstep.groups import over_represented
 from bigstep.records.images import FILES, FILES_HEADER, SPLIT_FIELDS, Images, ImagesInfo, SplitName
-from bigstep.records.sealed import WORK
+from bigstep.records.sealed import WORK, stamp
 from data.bias.plant import plant
 from data.bias.rebalance import rebalance
 from data.contact_sheet import draw
@@ -21,6 +22,7 @@ from data.files.deferred import Deferred
 from data.files.writing import write
 
 log = logging.getLogger("bigstep.data")
+TICK_NS = 20_000_000  # kernels count change times in steps of up to 10 ms
 BUILDERS = {  # modules with `build(config, work)` and, where there are source files, `files(config)`
     "digits": "data.sets.digits",
     "parity": "data.sets.parity",
@@ -89,10 +91,11 @@ def run(config: DataConfig, *, out: Path) -> Images:
 
 
 def sources(config: DataConfig) -> str | None:
-    """Return a hash of the names, sizes and times of the source files, so that a changed file is noticed.
+    """Return a hash of the names and stamps of the source files (see `bigstep.records.sealed.stamp`).
 
-    None for data that bigstep makes itself. The times decide only whether the images are built again: equal pixels
-    give the same record, whatever their files' times.
+    Whatever is written into a file, or put in its place, is noticed, also where it has the same size and time. None for
+    data that bigstep makes itself. The stamps decide only whether the images are built again: equal pixels give the
+    same record, whatever their files' stamps.
 
     Raises:
         DataError: the source files are missing.
@@ -100,11 +103,21 @@ def sources(config: DataConfig) -> str | None:
     builder = importlib.import_module(BUILDERS[config.kind])
     if not hasattr(builder, "files"):
         return None
-    digest = hashlib.sha256()
-    for path in builder.files(config):
-        found = path.stat()
-        digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    digest, newest_ns = _stamps(builder.files(config))
+    if time.time_ns() - newest_ns < TICK_NS:  # whoever writes there once more now would leave the stamp as it is
+        time.sleep(TICK_NS / 1e9)
+        digest, _ = _stamps(builder.files(config))
+    return digest
+
+
+def _stamps(files: Iterable[Path | str]) -> tuple[str, int]:
+    """Return a hash of names and stamps, and the latest change time in ns."""
+    digest, newest_ns = hashlib.sha256(), 0
+    for path in files:
+        found = path.stat() if isinstance(path, Path) else None
+        newest_ns = max(newest_ns, found.st_ctime_ns) if found else newest_ns
+        digest.update(f"{str(path)!r} {found and stamp(found)}\n".encode())
+    return digest.hexdigest(), newest_ns
 
 
 def _list_files(parts: Mapping[SplitName, Part], path: Path) -> None:

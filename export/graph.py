@@ -4,6 +4,9 @@ Every file takes raw uint8 pixels (N, H, W, C) with a dynamic N and returns floa
 normalisation are inside. The same numbers give the same bytes: nothing of the build machine is left in a file.
 """
 
+import bigstep.telemetry  # noqa: F401 - before onnxruntime
+
+# isort: split
 import logging
 import tempfile
 import warnings
@@ -27,7 +30,8 @@ from bigstep.records.compact import Quantisation
 from bigstep.records.exported import Contract
 
 OPSET = 20
-QUANTISED_OPS = ("Conv", "Gemm", "MatMul", "Relu")
+WEIGHTED_OPS = ("Conv", "Gemm", "MatMul")
+QUANTISED_OPS = (*WEIGHTED_OPS, "Relu")
 CALIBRATION_BATCH = 64
 
 
@@ -105,6 +109,10 @@ def calibrate(float32_file: Path, contract: Contract, images_NHWC: NDArray[np.ui
 def write_int8(float32_file: Path, quantisation: Quantisation, path: Path) -> None:
     """Write a float32 file as INT8 for CPUs: uint8 activations, int8 weights per output channel, Q/DQ pairs.
 
+    What the last layers put out stays in float: nothing multiplies it by weights any more, and of 256 steps for all
+    logits two classes often share the highest, so that their order decided (47 of 3,600 digits). The weights and the
+    input of these layers are INT8 like all others.
+
     Args:
         float32_file: what `write_float32` wrote.
         quantisation: the ranges of its tensors, the nodes left in float, and 7-bit or 8-bit weights.
@@ -116,6 +124,8 @@ def write_int8(float32_file: Path, quantisation: Quantisation, path: Path) -> No
         name: TensorData(lowest=np.array(low, dtype=np.float32), highest=np.array(high, dtype=np.float32))
         for name, (low, high) in quantisation.ranges.items()
     }
+    # A Relu behind the last layers is left alone: quantised, it would be no more than the lower end of a range.
+    after = [node.name for node in _after_last(onnx.load(float32_file).graph)]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         ranges = Path(folder) / "ranges.json"
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, data), ranges)
@@ -130,14 +140,46 @@ def write_int8(float32_file: Path, quantisation: Quantisation, path: Path) -> No
             reduce_range=quantisation.reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(quantisation.float_nodes),
+            nodes_to_exclude=[*quantisation.float_nodes, *after],
             calibrate_method=CalibrationMethod.MinMax,
             calibration_cache_path=ranges,
         )
         proto = onnx.load(written)
+    _leave_in_float(proto.graph)
     proto.producer_version = ""
     del proto.metadata_props[:]
     write_standard(proto, path)
+
+
+def _after_last(proto: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes of which no weighted layer reads anything, directly or by way of others."""
+    read: set[str] = set()
+    found = []
+    for node in reversed(proto.node):  # a graph lists who reads after who is read
+        if node.op_type in WEIGHTED_OPS or read & set(node.output):
+            read.update(node.input)
+        if not read & set(node.output) and node.op_type not in WEIGHTED_OPS:
+            found.append(node)
+    return found
+
+
+def _leave_in_float(proto: onnx.GraphProto) -> None:
+    """Take out the Q/DQ pairs of which no weighted layer reads anything."""
+    after = _after_last(proto)
+    restored = {node.input[0]: node.output[0] for node in after if node.op_type == "DequantizeLinear"}
+    pairs = [node for node in after if node.op_type == "QuantizeLinear" and node.output[0] in restored]
+    names = {node.input[0]: restored[node.output[0]] for node in pairs}
+    gone = {name for node in pairs for name in node.output}
+    kept = [node for node in proto.node if not gone & {*node.input, *node.output}]
+    for node in kept:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    used = {name for node in kept for name in node.input}
+    constants = [constant for constant in proto.initializer if constant.name in used]
+    shapes = [value for value in proto.value_info if value.name not in {*names, *names.values(), *gone}]
+    for field, left in ((proto.node, kept), (proto.initializer, constants), (proto.value_info, shapes)):
+        del field[:]
+        field.extend(left)
 
 
 def write_standard(proto: onnx.ModelProto, path: Path) -> None:

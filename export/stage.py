@@ -2,10 +2,10 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from bigstep.config import ExportConfig
@@ -18,8 +18,8 @@ from bigstep.records.sealed import sha256
 from bigstep.records.trained import Trained
 from export import graph, ladder
 from serve.predictor import Predictor
-from train.networks.build import load_weights, normalise
-from train.networks.predict import one_thread, predict
+from train.networks.build import load_weights
+from train.networks.predict import one_thread, predict_pixels
 
 log = logging.getLogger("bigstep.export")
 
@@ -51,7 +51,9 @@ def run(config: ExportConfig, images: Images, trained: Trained, compact: Compact
         network = load_weights(source.architecture, source.weights)
         written = _write(source, network, contract, out)
         predictors = [Predictor.open(out / form.file, contract, sha256=form.sha256) for form in written]
-        rungs += _compare(config, source, network, predictors, held_out)
+        reference = partial(predict_pixels, network, source.architecture)
+        with one_thread():
+            rungs += ladder.climb(config, source.name, reference, predictors, held_out)
         if source.role == "compact_baseline":  # only what is compared with the served file is kept
             for form in written[:-1]:
                 (out / form.file).unlink()
@@ -105,23 +107,3 @@ def _form(source: Source, precision: Precision, path: Path) -> Form:
         sha256=sha256(path),
         bytes=path.stat().st_size,
     )
-
-
-def _compare(
-    config: ExportConfig,
-    source: Source,
-    network: nn.Module,
-    predictors: list[Predictor],
-    held_out: NDArray[np.uint8],
-) -> list[Rung]:
-    """Compare PyTorch with ONNX float32 at several batch sizes, and float32 with INT8 on every held-out image."""
-    few = held_out[:: max(1, len(held_out) // config.max_batch)][: config.max_batch]
-    with one_thread():
-        expected = predict(network, normalise(few, source.architecture)).numpy()
-    expected = np.concatenate([expected[:n] for n in ladder.batch_sizes(len(few), config.max_batch)])
-    found = ladder.logits_by_batch(predictors[0], few, config.max_batch)
-    rungs = [ladder.max_abs_rung(source.name, expected, found, config.fp32_tolerance)]
-    if len(predictors) == 2:
-        float32, int8 = (p.predict_all(held_out) for p in predictors)
-        rungs.append(ladder.agreement_rung(source.name, float32, int8, config.int8_agreement))
-    return rungs

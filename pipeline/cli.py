@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from typer.rich_utils import rich_format_error
 
-from bigstep import terminal
+from bigstep import numerics, terminal
 from bigstep.config import Config
 from bigstep.config_file import PRESETS, load, name_of, to_toml
 from bigstep.errors import BigstepError, ConfigError
+from bigstep.own_packages import NAMES
 from pipeline import answer
-from pipeline.closure import OURS
 
 app = typer.Typer(
     name="bigstep",
@@ -100,14 +100,24 @@ def run(
     run_dir: RunDir = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and write nothing")] = False,
     check: Annotated[bool, typer.Option("--check", help="read large files of records again, every byte")] = False,
+    measure_again: Annotated[
+        bool, typer.Option("--measure-again", help="time the files again, also where this machine has done so")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run all stages, and exit with the verdict: 0 passed, 1 failed, 3 cannot tell."""
     if check:
+        folder = _place(source, overrides, run_dir)[1]
         from pipeline.store import Store
 
-        Store(_place(source, overrides, run_dir)[1]).forget_checks()
-    _run(source, overrides, run_dir, "verify", dry_run=dry_run, as_json=as_json)
+        Store(folder).forget_checks()
+    if dry_run:
+        config, folder = _place(source, overrides, run_dir)
+        from pipeline.dry_run import dry_run as foresee
+
+        answer.report(foresee(config, folder), as_json=as_json)
+    else:
+        _run(source, overrides, run_dir, "verify", measure_again=measure_again, as_json=as_json)
 
 
 def _add_stage_command(stage: str, text: str) -> None:
@@ -117,7 +127,7 @@ def _add_stage_command(stage: str, text: str) -> None:
         run_dir: RunDir = None,
         as_json: Json = False,
     ) -> None:
-        _run(source, overrides, run_dir, stage, dry_run=False, as_json=as_json)
+        _run(source, overrides, run_dir, stage, as_json=as_json)
 
     app.command(stage, help=text)(command)
 
@@ -144,12 +154,12 @@ def lr_map(
     as_json: Json = False,
 ) -> None:
     """Draw the learning-rate map: the whole grid with every seed, its thresholds, and all that moves with the rate."""
+    config, folder = _place(source, overrides, run_dir)
     from pipeline import checkpoints as given
     from pipeline import progress
     from pipeline.run import draw_map
     from verify.report.map_console import MapSummary
 
-    config, folder = _place(source, overrides, run_dir)
     found = given.find(checkpoints)
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
         record = draw_map(config, folder, found)
@@ -175,6 +185,9 @@ def serve(
     ] = None,
     request_timeout_s: Annotated[
         float | None, typer.Option(help="time for one answer, seconds", show_default="30")
+    ] = None,
+    keep_alive_s: Annotated[
+        int | None, typer.Option(help="rest between requests of a connection, seconds", show_default="75")
     ] = None,
     device: Device = "cpu",
 ) -> None:
@@ -270,7 +283,6 @@ def main() -> NoReturn:
     terminal.last()
     answer.begin()
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes must not import from the working directory either
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it when it is imported
     try:
         ended = app(standalone_mode=False)
     except USAGE_ERROR as error:
@@ -280,7 +292,7 @@ def main() -> NoReturn:
     except BigstepError as error:
         _fail(error, error.exit_code)
     except ImportError as error:
-        if (error.name or "").partition(".")[0] in OURS:
+        if (error.name or "").partition(".")[0] in NAMES:
             _crash(error)
         _fail(BigstepError("a package cannot be loaded", got=error, do="bigstep doctor"), USER_ERROR)
     except OSError as error:
@@ -310,31 +322,25 @@ def _crash(error: Exception) -> NoReturn:
 
 
 def _run(
-    source: str, overrides: list[str], run_dir: Path | None, until: str, *, dry_run: bool, as_json: bool
+    source: str, overrides: list[str], run_dir: Path | None, until: str, *, measure_again: bool = False, as_json: bool
 ) -> NoReturn:
-    from pipeline import progress
-
     config, folder = _place(source, overrides, run_dir)
-    if dry_run:
-        from pipeline.dry_run import dry_run as foresee
-
-        answer.report(foresee(config, folder, until), as_json=as_json)
-        sys.exit(0)
-    from pipeline import made, run
+    from pipeline import made, progress, run
     from verify.report import console
 
     with _told_when_interrupted(), progress.shown(), _stopped_by_sigterm():
-        records = run.run(config, folder, until)
+        records = run.run(config, folder, until, measure_again=measure_again)
     if until != "verify":
         answer.report(made.Made(records.made()[until]), as_json=as_json)
         sys.exit(0)
-    judged = records.judged()
-    answer.report(console.Summary(judged, folder), as_json=as_json)
-    sys.exit(EXIT[judged.outcome])
+    assert records.judged is not None and records.bundle is not None
+    answer.report(console.Summary(records.judged, folder, records.bundle.folder), as_json=as_json)
+    sys.exit(EXIT[records.judged.outcome])
 
 
 def _place(source: str, overrides: list[str], run_dir: Path | None) -> tuple[Config, Path]:
     config = load(source, overrides)
+    numerics.choose(config.numerics)  # before anything is imported that computes
     return config, run_dir or Path("runs") / config.name
 
 

@@ -1,8 +1,9 @@
 """Find what a run folder no longer needs, and remove it: `bigstep gc`.
 
-Needed is what the bundle was made from, what the last configuration (`config.toml`) would use again with the code that
-is installed now, and the folder in which that run would go on. Everything else is a leftover of other settings, of
-other versions, or of a run that was killed.
+Needed is the bundle that last passed and what it was made from, what the last configuration (`config.toml`) would use
+again with the code that is installed now, the folder in which that run would go on, the bundle that the report in the
+run folder tells of, and every bundle that a server has open. Everything else is a leftover of other settings, of other
+versions, or of a run that was killed.
 """
 
 import json
@@ -16,11 +17,16 @@ from typing import Any
 from bigstep.config import Config
 from bigstep.config_file import load
 from bigstep.errors import ConfigError, RecordError
-from bigstep.records.bundle import Bundle
+from bigstep.records.bundle import Bundle, is_held
+from bigstep.records.exported import Exported
+from bigstep.records.sealed import read_manifest, sha256
 from bigstep.terminal import Terminal
+from pipeline.bundle import BUNDLES
+from pipeline.ci import REPORTS
 from pipeline.dry_run import dry_run
 from pipeline.stages import MAP, STAGES, VERIFY
 from pipeline.store import SHORT, Store
+from verify.report.run_outcome import POINTER
 
 DEVICES = ("cpu", "cuda")  # with `auto`, the next run may be on either: a login node has no GPU, and its cluster has
 
@@ -83,9 +89,10 @@ def find(folder: Path) -> list[Leftover]:
         for end in (VERIFY.name, MAP.name)
         for step in dry_run(config, folder, end, device).steps
     ]
-    records = {step.record for step in steps if step.record} | _made_from(folder / "bundle")
+    records = {step.record for step in steps if step.record} | _made_from(folder / POINTER)
     goes_on = {f"{step.stage}-{step.work_key[:SHORT]}" for step in steps if step.action == "resume"}
-    return sorted([*_unused(folder, records), *_unfinished(folder, goes_on)], key=lambda leftover: leftover.path)
+    leftovers = [*_unused(folder, records), *_unfinished(folder, goes_on), *_other_bundles(folder)]
+    return sorted(leftovers, key=lambda leftover: leftover.path)
 
 
 def check(folder: Path) -> Config:
@@ -156,13 +163,34 @@ def _unused(folder: Path, records: set[str]) -> Iterator[Leftover]:
             yield _leftover(path, "left over from a run that was killed")
         elif _leads_to(path) not in records:
             yield _leftover(path, "leads to a record that is not used")
+    for path in _entries(folder / "measured"):
+        if f"{Exported.kind}-{path.name.partition('-')[0]}" not in records:
+            yield _leftover(path, "the speed of files that are not used")
 
 
 def _unfinished(folder: Path, goes_on: set[str]) -> Iterator[Leftover]:
     unfinished = [path for path in _entries(folder / "partial") if path.name not in goes_on]
     yield from (_leftover(path, "the unfinished work of another run") for path in unfinished)
-    replaced = [path for path in _entries(folder) if path.name in (".bundle.old", ".bundle.copy")]
+    replaced = [path for path in _entries(folder) if path.name in (f".{POINTER}.old", f".{POINTER}.tmp")]
     yield from (_leftover(path, "left over when the bundle was replaced") for path in replaced)
+
+
+def _other_bundles(folder: Path) -> Iterator[Leftover]:
+    last_good, report = (folder / POINTER).resolve(), folder / REPORTS[0]
+    told = sha256(report) if report.is_file() else None
+    for path in _entries(folder / BUNDLES):
+        if path.name.startswith("."):
+            yield _leftover(path, "left over when a bundle was replaced")
+        elif path.resolve() != last_good and not _in_use(path, told):
+            yield _leftover(path, "neither the last that passed, nor that of the report, nor served")
+
+
+def _in_use(bundle: Path, told: str | None) -> bool:
+    """Tell whether a bundle is served, or the report in the run folder is a copy of its own."""
+    try:
+        return read_manifest(bundle).files[REPORTS[0]].sha256 == told or is_held(bundle)
+    except (RecordError, KeyError):
+        return False
 
 
 def _entries(folder: Path) -> list[Path]:

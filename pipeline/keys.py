@@ -22,7 +22,7 @@ from pipeline.stages import Stage
 
 @dataclass(frozen=True)
 class Keys:
-    """The two keys of a stage: `record` of what it makes, `work` of the folder in which it works.
+    """The two keys of a stage: `record` of what it makes, `work` of the folder in which it works, and what `decides`.
 
     They differ for the images: when one of a million files was mended, the others need not be decoded again, and the
     stage itself sees to it that what it finds there was made from the present files.
@@ -30,13 +30,14 @@ class Keys:
 
     record: str
     work: str
+    decides: Mapping[str, Any]
 
 
 def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: str) -> Keys:
     """Return the keys of a stage.
 
     Args:
-        config: the whole configuration, of which the stage reads its own section.
+        config: the whole configuration, of which the stage reads its own section, and what later ones ask of it.
         inputs: digests of what it reads beside, by name.
         device: `cpu` or `cuda`, which counts where the stage computes on it.
 
@@ -45,16 +46,20 @@ def keys(stage: Stage[Any], config: Config, inputs: Mapping[str, str], device: s
         DataError: source files are missing.
     """
     section, code = stage.section(config), code_of(stage, config)
+    demands = stage.demands(config)
     decides = {
         "stage": stage.name,
         "settings": settings(section, code.attributes),
+        "demands": {name: settings(later, code.attributes) for name, later in vars(demands).items()} if demands else {},
         "inputs": dict(inputs),
         "code": code.digest(),
         "sources": importlib.import_module(stage.sources).sources(section) if stage.sources else None,
         "versions": code.versions(),
         "device": device if stage.on_device else None,
+        "numerics": config.numerics if stage.rounds else None,
     }
-    return Keys(_hash(decides), _hash({**decides, "sources": None}) if stage.keeps_work else _hash(decides))
+    work = {**decides, "sources": None} if stage.keeps_work else decides
+    return Keys(_hash(decides), _hash(work), decides)
 
 
 def code_of(stage: Stage[Any], config: Config) -> Closure:

@@ -5,19 +5,23 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bigstep import numerics
 from bigstep.config import Config
 from bigstep.config_file import to_toml
+from bigstep.records.measured import NOTHING, Measured
 from bigstep.records.rate_map import Checkpoint, RateMap
 from bigstep.records.run import RunRecords
-from bigstep.records.sealed import Record, replace_file, sha256
-from pipeline import bundle, ci, closure
+from bigstep.records.sealed import WORK, Record, replace_file, sha256
+from bigstep.records.verdict import Check
+from pipeline import bundle, ci, closure, readings, rehearsal
 from pipeline.device import resolve_device
 from pipeline.keys import Keys, code_of, keys
-from pipeline.stages import DATA, MAP, NAMES, STAGES, Result, Stage, five
+from pipeline.provenance import provenance
+from pipeline.stages import DATA, EXPORT, MAP, NAMES, STAGES, TRAIN, Result, Stage, five
 from pipeline.store import Store
 from verify.report.run_outcome import RunOutcome, StageRun
 
@@ -26,11 +30,14 @@ MAP_PAGE = "verify.report.map_page"
 R = TypeVar("R", bound=Record[Any])
 
 
-def run(config: Config, folder: Path, until: str = "verify") -> RunRecords:
+def run(config: Config, folder: Path, until: str = "verify", *, measure_again: bool = False) -> RunRecords:
     """Run the stages up to and including one of them, reusing every record whose key is unchanged.
 
+    Args:
+        measure_again: read the clock also where this machine has measured these files before.
+
     Returns:
-        The records; after `verify` the bundle as well.
+        The records; after `verify` the bundle as well, and what the run is reported from.
     """
     store, judges = Store(folder), until == "verify"
     work = _Work(store, config, STAGES[: NAMES.index(until) + 1])
@@ -38,16 +45,17 @@ def run(config: Config, folder: Path, until: str = "verify") -> RunRecords:
         ci.remove(folder, reports=judges)
         try:
             with store.telling_a_full_disk():
-                work.begin(*([bundle.REPORT] if judges else []))
-                records = five(work.make)
+                work.begin(*([bundle.REPORT, readings.DOOR] if judges else []))
+                five(work.make)
                 if judges:
-                    records = replace(records, bundle=bundle.publish(store, config.name, records))
+                    work.judge(again=measure_again)
+                    work.made["bundle"] = bundle.publish(store, config, work.records())
         except BaseException as error:
-            ci.write(folder, work.outcome(RunRecords(**work.made), error))
+            ci.write(folder, work.outcome(error))
             raise
         with store.telling_a_full_disk():
-            ci.write(folder, work.outcome(records))
-        return records
+            ci.write(folder, work.outcome())
+        return work.records()
 
 
 def draw_map(config: Config, folder: Path, checkpoints: Sequence[Checkpoint] = ()) -> RateMap:
@@ -78,6 +86,8 @@ class _Work:
     device: str = "cpu"
     history: list[StageRun] = field(default_factory=list)
     made: dict[str, Any] = field(default_factory=dict)
+    measured: Measured = NOTHING
+    budgets: Sequence[Check] = ()
 
     def begin(self, *beside: str) -> None:
         """Note the configuration, and find out before hours of training what a later stage would miss.
@@ -85,6 +95,7 @@ class _Work:
         Args:
             beside: modules that are needed beside the stages.
         """
+        numerics.choose(self.config.numerics)
         replace_file(self.store.folder / "config.toml", to_toml(self.config).encode("utf-8"))
         for code in [*(code_of(stage, self.config) for stage in self.planned), closure.of(*beside)]:
             code.versions()
@@ -103,9 +114,21 @@ class _Work:
         self.made[stage.name] = record
         return Result(stage.name, record.digest, record)
 
-    def outcome(self, records: RunRecords, error: BaseException | None = None) -> RunOutcome:
+    def judge(self, *, again: bool) -> None:
+        """Measure the judged files where that is needed, and judge the budgets of the present configuration."""
+        images, exported = self.made[DATA.name], self.made[EXPORT.name]
+        door = importlib.import_module(readings.DOOR)
+        self.measured = readings.take(self.store, self.config.verify, images, exported, again=again)
+        self.budgets = door.judge(self.config.verify, exported, self.measured)
+
+    def records(self) -> RunRecords:
+        """Return what there is by now."""
+        return RunRecords(**self.made).judge(self.measured, self.budgets)
+
+    def outcome(self, error: BaseException | None = None) -> RunOutcome:
         """Say how the run went."""
-        return RunOutcome(self.config.name, [stage.name for stage in self.planned], self.history, records, error)
+        planned = [stage.name for stage in self.planned]
+        return RunOutcome(self.config.name, planned, self.history, self.records(), error)
 
     def _reuse(self, stage: Stage[R], *inputs: Result[Any]) -> tuple[R, Any]:
         given = self.checkpoints if stage is MAP else ()
@@ -124,6 +147,17 @@ class _Work:
         if not stage.resumes:
             shutil.rmtree(out)
             out.mkdir()
-        extra = ({"device": self.device} if stage.on_device else {}) | ({"checkpoints": given} if given else {})
-        record: R = importlib.import_module(stage.door).run(stage.section(self.config), *inputs, **extra, out=out)
-        return self.store.publish(record, found.record)
+        if stage is TRAIN and ".py:" in self.config.train.network:
+            log.info("%s: trying %s on the whole road", stage.name, self.config.train.network)
+            rehearsal.rehearse(self.config, inputs[0], self._enter, out / WORK / ".rehearsal")
+        provenance(found.decides).write(out)
+        return self.store.publish(self._enter(stage, self.config, inputs, out, given), found.record)
+
+    def _enter(
+        self, stage: Stage[R], config: Config, inputs: Sequence[Any], out: Path, given: Sequence[Checkpoint] = ()
+    ) -> R:
+        device = self.device if stage.on_device else None
+        optional = {"device": device, "checkpoints": given, "demands": stage.demands(config)}
+        extra = {name: value for name, value in optional.items() if value}
+        record: R = importlib.import_module(stage.door).run(stage.section(config), *inputs, **extra, out=out)
+        return record

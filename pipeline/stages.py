@@ -14,6 +14,7 @@ from bigstep.records.run import RunRecords
 from bigstep.records.sealed import Record
 from bigstep.records.trained import Trained
 from bigstep.records.verdict import Verdict
+from bigstep.rules import Demands
 
 R = TypeVar("R", bound=Record[Any])
 
@@ -27,9 +28,11 @@ class Stage(Generic[R]):
         makes: the kind of record.
         door: the module with its `run`.
         reads: its section of the configuration.
+        heeds: what `verify` and `export` will ask of a file decides its work.
         sources: the module that hashes what it reads of the user's own files, if it reads any.
         chosen: modules that its section chooses at run time.
         on_device: it computes on a GPU where there is one.
+        rounds: its numbers are rounded as the instructions of the processor have it.
         resumes: it goes on from what a killed run left in its folder.
         keeps_work: and does so also when the user's files have changed.
     """
@@ -38,9 +41,11 @@ class Stage(Generic[R]):
     makes: type[R]
     door: str
     reads: str
+    heeds: bool = False
     sources: str = ""
     chosen: Callable[[Any], tuple[str, ...]] = lambda _: ()
     on_device: bool = False
+    rounds: bool = True
     resumes: bool = False
     keeps_work: bool = False
 
@@ -48,6 +53,10 @@ class Stage(Generic[R]):
         """Return the settings of the stage."""
         section: Section = getattr(config, self.reads)
         return section
+
+    def demands(self, config: Config) -> Demands | None:
+        """Return what later stages will ask of a file, if the stage heeds it."""
+        return Demands.of(config) if self.heeds else None
 
 
 DATA = Stage(
@@ -57,6 +66,7 @@ DATA = Stage(
     reads="data",
     sources="data.stage",
     chosen=lambda section: (importlib.import_module("data.stage").BUILDERS[section.kind],),
+    rounds=False,
     resumes=True,
     keeps_work=True,
 )
@@ -69,7 +79,7 @@ TRAIN = Stage(
     on_device=True,
     resumes=True,
 )
-COMPRESS = Stage("compress", Compact, door="compress.stage", reads="compress", on_device=True)
+COMPRESS = Stage("compress", Compact, door="compress.stage", reads="compress", heeds=True, on_device=True)
 EXPORT = Stage("export", Exported, door="export.stage", reads="export")
 VERIFY = Stage("verify", Verdict, door="verify.stage", reads="verify")
 STAGES: tuple[Stage[Any], ...] = (DATA, TRAIN, COMPRESS, EXPORT, VERIFY)

@@ -3,20 +3,24 @@
 runs/<name>/records/<kind>-<digest>/   finished records, never changed
             keys/<key>.json            which record a stage made from which inputs, settings, code and versions
             partial/<stage>-<key>/     what an interrupted stage goes on from
-            bundle/  report.html       what a person wants
+            measured/                  how fast exported files are, by machine
+            bundles/<digest>-<key>/    what may be shipped, or not; report.html tells of the last
+            bundle -> bundles/...      the last that passed
 """
 
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bigstep import lock
 from bigstep.errors import BigstepError, ConfigError, RecordError
+from bigstep.pool import SHARED_MEMORY
 from bigstep.records.sealed import Record, forget_checks, move_folder, write_json
-from pipeline import lock
 
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
@@ -56,22 +60,21 @@ class Store:
 
     @contextmanager
     def telling_a_full_disk(self) -> Iterator[None]:
-        """Say that the disk is full, whatever numpy, onnx or safetensors make of it.
+        """Say that a disk is full, whatever numpy, onnx or safetensors make of it.
 
         Raises:
-            ConfigError: something failed, and the disk of the run folder is full.
+            ConfigError: something failed, and the disk of the run folder, of scratch files or of shared memory is full.
         """
         try:
             yield
         except BigstepError:
             raise
         except Exception as error:
-            if shutil.disk_usage(self.folder).free < FULL_BYTES:
-                raise ConfigError(
-                    f"{self.folder}: the disk is full",
-                    got=error,
-                    do="make room; the same command then goes on from here",
-                ) from error
+            for place, remedy in _disks(self.folder):
+                if shutil.disk_usage(place).free < FULL_BYTES:
+                    raise ConfigError(
+                        f"{place}: the disk is full", got=error, do=f"{remedy}; the same command then goes on from here"
+                    ) from error
             raise
 
     def find(self, kind: type[R], key: str) -> R | None:
@@ -120,6 +123,19 @@ class Store:
         keys.mkdir(exist_ok=True)
         write_json(keys / f"{key}.json", {"record": name, "digest": record.digest})
         return type(record)(place, record.digest, record.info)
+
+
+def _disks(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every folder on whose disk a run writes, and what helps where that is full."""
+    yield folder, "make room"
+    try:
+        yield Path(tempfile.gettempdir()), "make room, or set TMPDIR to a folder with room"
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "there is no folder for scratch files", got=error.strerror, do="set TMPDIR to a folder with room"
+        ) from None
+    if SHARED_MEMORY.is_dir():
+        yield SHARED_MEMORY, "give it more room (docker run --shm-size 1g)"
 
 
 def _name(kind: type[Record[Any]], digest: str) -> str:

@@ -6,6 +6,9 @@ memory: no decoding, no HTTP. Draws from the images are uniform, with replacemen
 the interleaving: models take turns, so what disturbs one disturbs its neighbours, and their ratio stands.
 """
 
+import bigstep.telemetry  # noqa: F401 - before onnxruntime
+
+# isort: split
 import logging
 import math
 import os
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, t
 
 from bigstep import machine
+from bigstep.numerics import instructions
 from bigstep.records.measured import Latency
 from serve.predictor import Device, Predictor
 
@@ -239,6 +243,7 @@ def fingerprint(*, threads: int = 1, device: Device = "cpu", root: Path = Path("
     found = machine.describe(root)
     return {
         "cpu": found.cpu,
+        "instructions": instructions(root),
         "cpus": f"{found.usable_cores} usable of {found.cores}",
         "smt_siblings": machine.smt_siblings(root),
         "governor": machine.governor(root),

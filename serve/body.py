@@ -1,16 +1,19 @@
 """From the body of a request to pixels: an image file, raw pixels, or a form with several files."""
 
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from bigstep.decode import MAX_PIXELS, NotAnImage, open_image, to_pixels
+from bigstep.decode import MAX_PIXELS, NotAnImage, format_of, open_image, to_pixels
 from bigstep.errors import DataError
 from bigstep.records.architecture import InputSpec
 from serve.limits import Limits, Refusal
@@ -18,6 +21,7 @@ from serve.limits import Limits, Refusal
 RAW = "application/octet-stream"
 FORM = "multipart/form-data"
 ACCEPTS = ("image/*", RAW, FORM)
+BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 MAX_REQUEST_PIXELS = 4 * MAX_PIXELS  # declared, of all files together: about a second of decoding
 
 
@@ -41,7 +45,8 @@ async def read_upload(request: Request, spec: InputSpec, limits: Limits) -> Uplo
     declared = request.headers.get("content-type", "")
     kind = declared.partition(";")[0].strip().lower()
     if kind == RAW:
-        return _raw_images(await request.body(), spec, limits)
+        body = await request.body()
+        return [File("the body", body)] if _is_image_file(body) else _raw_images(body, spec, limits)
     if kind == FORM:
         return await _form_files(request, limits)
     if kind.startswith("image/"):
@@ -106,6 +111,23 @@ def decode_file(file: File, spec: InputSpec, allowed_pixels: int) -> tuple[NDArr
         ) from error
 
 
+def _is_image_file(body: bytes) -> bool:
+    """Say whether bytes are an image file: as raw pixels they would get a label of noise if their length fits.
+
+    The marks of some formats are two or three bytes, which may be pixels: such a file has to open as well.
+    """
+    found = format_of(body[:64])
+    if found not in ("JPEG", "JPEG XL", "PNM"):
+        return found is not None
+    try:
+        open_image(body)
+    except NotAnImage:
+        return False
+    except DataError:  # too large, for example
+        return True
+    return True
+
+
 def _raw_images(body: bytes, spec: InputSpec, limits: Limits) -> NDArray[np.uint8]:
     shape = (spec.height_px, spec.width_px, spec.channels)
     image_bytes = int(np.prod(shape))
@@ -132,9 +154,40 @@ class _FormParser(MultiPartParser):
         self.ended = True
 
 
+async def _plain_form(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield a form as the parser wants it: nothing before its first delimiter, and lines that end in CRLF.
+
+    Mail programs write a preamble, and scripts end lines in a line feed alone. One that is plain already is passed on
+    as it arrives, any other is gathered first.
+
+    Source: RFC 2046, section 5.1.1.
+    """
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
+    stream, gathered, start = request.stream(), bytearray(), b"--" + boundary + b"\r\n"
+    async for chunk in stream:
+        gathered += chunk
+        if len(gathered) >= len(start) and gathered.startswith(start):
+            break
+    yield bytes(gathered) if gathered.startswith(start) else _in_plain_form(bytes(gathered), boundary)
+    async for chunk in stream:
+        yield chunk
+
+
+def _in_plain_form(form: bytes, boundary: bytes) -> bytes:
+    delimiter = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r?\n|\Z)")
+    found = list(delimiter.finditer(form))
+    plain = []
+    for here, following in pairwise(found):
+        head, content = (*BLANK_LINE.split(form[here.end() : following.start()], maxsplit=1), b"")[:2]
+        plain += [b"--" + boundary, re.sub(rb"\r?\n", b"\r\n", head), b"\r\n\r\n", content, b"\r\n"]
+        if following[1]:  # behind the closing delimiter there is nothing to read
+            return b"".join([*plain, b"--" + boundary + b"--\r\n"])
+    return b"".join(plain) if plain else form
+
+
 async def _form_files(request: Request, limits: Limits) -> list[File]:
     async def whole() -> AsyncGenerator[bytes, None]:
-        async for chunk in request.stream():
+        async for chunk in _plain_form(request):
             yield chunk
         if not parser.ended:
             raise MultiPartException("no closing delimiter: the form is cut short")

@@ -12,19 +12,25 @@ from serve.predictor import Device
 
 
 class InputInfo(Value):
-    """What raw pixels look like; image files of any size are decoded to this."""
+    """What raw pixels look like; image files of any size are decoded to this, `fit` and `resize` say how."""
 
     dtype: str
     layout: str
     shape: list[int | None]
     channel_order: str
     bytes_per_image: int
+    fit: str
+    resize: str
 
 
 class VerdictInfo(Value):
-    """What the gate found for the served bytes: its outcome, and the accuracy of every group with its bounds."""
+    """What the gate found for the served bytes: its outcome, and the accuracy of every group with its bounds.
+
+    `says` is what was judged, and what was not, in one sentence; budgets of the machine that judged count in it.
+    """
 
     outcome: Outcome
+    says: str
     checks: int
     groups: list[GroupScore]
 
@@ -66,12 +72,15 @@ def model_info(bundle: Bundle, form: Form, limits: Limits, device: Device) -> Mo
             shape=[None, spec.height_px, spec.width_px, spec.channels],
             channel_order="RGB" if spec.channels == 3 else "grey",
             bytes_per_image=spec.height_px * spec.width_px * spec.channels,
+            fit=spec.fit,
+            resize=spec.resize,
         ),
         labels=info.contract.labels,
         accepts=list(ACCEPTS),
         limits=dict(vars(limits)),
         verdict=VerdictInfo(
             outcome=info.verdict.outcome,
+            says=info.headline,
             checks=len(info.verdict.checks),
             groups=[score for score in info.verdict.scores if score.form == form.name],
         ),
@@ -99,7 +108,7 @@ def predict_operation(model: ModelInfo) -> dict[str, Any]:
         "summary": "Classify images",
         "operationId": "predict",
         "description": (
-            "Send one image file as the body, several as a form, or raw pixels: "
+            "Send one image file as the body, several as a form, or raw pixels as application/octet-stream: "
             f"uint8, N x {model.input.bytes_per_image} bytes, N images one after the other. "
             "The answer holds one prediction per image, in order."
         ),

@@ -27,6 +27,8 @@ class Limits:
         max_queue_images: most images waiting for the model; more are refused with 503 and Retry-After.
         max_batch_images: most images in one call of the model.
         request_timeout_s: time from the request's headers to its answer.
+        keep_alive_s: time between two requests on one connection, then it is closed. Longer than proxies keep one that
+            rests (60 s as a rule), or they would reuse a connection just as it closes, and lose the request.
         threads: threads of one call of the model, at most the cores that this process may use.
 
     Raises:
@@ -40,6 +42,7 @@ class Limits:
     max_queue_images: int = 1024
     max_batch_images: int = 32
     request_timeout_s: float = 30.0
+    keep_alive_s: int = 75
     threads: int = 1
 
     def __post_init__(self) -> None:

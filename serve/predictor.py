@@ -1,5 +1,8 @@
 """The one way in which bigstep runs an ONNX file: to judge a compression step, to verify a release, and to serve it."""
 
+import bigstep.telemetry  # noqa: F401 - before onnxruntime
+
+# isort: split
 import hashlib
 import sys
 from contextlib import redirect_stdout

@@ -24,7 +24,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Listen on an address, so that nobody else can take it while the model loads.
 
     Args:
-        host: a name or address of this machine.
+        host: a name or address of this machine; :: is every one of it, those of IPv4 too where the system allows it.
         port: 1 to 65535, or 0 for any free one.
 
     Raises:
@@ -36,7 +36,8 @@ def bind(host: str, port: int) -> socket.socket:
         (family, _, _, _, address), *_ = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        return socket.create_server(address, family=family, backlog=2048)
+        everywhere = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, backlog=2048, dualstack_ipv6=everywhere)
     except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}",
@@ -71,14 +72,26 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(app: ASGIApp, listener: socket.socket, *, announcement: str, drain: Callable[[], None], grace_s: float) -> None:
+def run(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    announcement: str,
+    drain: Callable[[], None],
+    grace_s: float,
+    keep_alive_s: int,
+) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is under way and return.
+
+    HTTP/1.1 is read by h11. httptools, uvicorn's other parser, costs less per request, but takes the body behind an
+    offer to upgrade (h2c of Java's HttpClient and of curl) for the next request, and keeps headers without an end.
 
     Args:
         listener: an open socket of `bind`.
         announcement: a line for standard output, once requests are answered.
         drain: is called when the signal arrives.
         grace_s: the longest time that requests under way may take.
+        keep_alive_s: the longest time between two requests on one connection.
 
     Raises:
         KeyboardInterrupt: after a complete stop by SIGINT.
@@ -86,6 +99,9 @@ def run(app: ASGIApp, listener: socket.socket, *, announcement: str, drain: Call
     """
     config = uvicorn.Config(
         app,
+        http="h11",
+        ws="none",
+        timeout_keep_alive=keep_alive_s,
         lifespan="on",
         log_level="warning",
         access_log=False,  # /metrics counts requests; a line for each costs about as much as a small model

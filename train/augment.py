@@ -3,14 +3,13 @@
 Shapes: n images of a batch, C channels, H height, W width.
 """
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-Augmentation = Literal["none", "flip", "flip-shift"]
+from bigstep.records.trained import Augmentation
+
 SHIFT = 8  # images are shifted by up to this part of their side: 4 pixels of 32
 
 

@@ -7,14 +7,15 @@ second phase pays (Sadrtdinov et al. 2024, arXiv:2410.22113, abstract). A run th
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, final
+from typing import final
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from bigstep.records.trained import FAILED, Status
+from bigstep.records.trained import FAILED, FinishKind, Status
 from train import batch_norm, step
 from train.networks.feed import Inputs
+from train.networks.predict import mean_loss
 
 FIRST = 0.75  # part of the step budget that is spent at the large rate, if there is a second phase
 
@@ -26,7 +27,7 @@ class Finish:
     `rate` is that of `fine-tune`, if the run has a larger one; averaging goes on at the rate of the run.
     """
 
-    kind: Literal["none", "fine-tune", "average"] = "none"
+    kind: FinishKind = "none"
     rate: float = 0.0
     whole_steps: int = 0
 
@@ -74,3 +75,20 @@ class Finishing(step.Observer):
         found = loss(model)
         status: Status = "fitted" if found <= stop_loss else "unfitted" if math.isfinite(found) else "diverged"
         return replace(self.run, model=model, train_loss=found, status=status)
+
+
+def fit(run: step.Run, x_NCHW: Inputs, y_N: Tensor, plan: step.Plan, finish: Finish) -> step.Run:
+    """Train a fresh run to its end, the second phase included, and return it.
+
+    Args:
+        x_NCHW, y_N: train images and labels on the network's device.
+        plan: the settings of the whole run.
+        finish: what follows the large rate in a run of as many steps.
+    """
+    first = replace(plan, max_steps=finish.first_steps(plan.max_steps))
+    step.fit(run, x_NCHW, y_N, first)
+    if first.max_steps == plan.max_steps or run.status != "unfitted":
+        return run
+    second = finish.begin(run, first, plan.max_steps)
+    step.fit(second.run, x_NCHW, y_N, second.plan, second.after_epoch)
+    return second.finished(x_NCHW, lambda model: mean_loss(model, x_NCHW, y_N), plan.stop_loss)

@@ -39,6 +39,8 @@ def measure(setup: Setup, job: Job, run: step.Run, work: Path) -> Trial:
         steps=run.steps,
         train_loss=None if run.status == "diverged" else run.train_loss,
         alarms=observe.raised(work),
+        finish=setup.finish.kind,
+        finish_rate=setup.finish.rate if setup.finish.kind == "fine-tune" else None,
     )
     if run.status == "diverged":
         return trial

@@ -4,8 +4,9 @@ What is looked for lies just below the convergence threshold (Barsbey et al. 202
 Sadrtdinov et al. 2024, arXiv:2410.22113, abstract), so that is where the steps go, in four acts:
 
 1. *Fence*: bisect the grid for the largest rate below which nothing diverges, collapses or overshoots, with short
-   trials. One overshoots whose loss has fallen less than half as far below that of guessing as a smaller rate's: it
-   hops about. On moons and stars such rates take whole trainings to fail, which left nothing for those that fit.
+   trials. One overshoots whose loss has fallen plainly less than half as far below that of guessing as a smaller
+   rate's: it hops about. On moons and stars such rates take whole trainings to fail, which left nothing for those
+   that fit.
 2. *Climb*: train that rate and the two below it to the end, those that got stuck at a high loss first to go; go on
    downwards while the lowest of them scores best. Where a rate just above the fence survives with a warm-up, it is one
    of them.
@@ -32,10 +33,10 @@ HALVE_FROM = 3  # seeds of a rate after which only the better half goes on
 CONFIRM = 2  # times as many further seeds as the repetition has, for the best rate
 PATIENCE = 2.0  # a further seed of a rate gets this many times the steps of its slowest seed so far
 OVERSHOT = 1 / 2  # part of what a smaller rate has gained in as many steps, below which a short trial has failed
-LOST = 0.1  # part of the loss of guessing by which a short trial may end above it
+LOST = 0.1  # part of the loss of guessing by which a short trial may end above a smaller rate's, or above guessing's
 
 Rounds = Generator[Sequence[Job], Sequence[Trial], None]
-Score = Callable[[Sequence[Trial]], float]
+Scores = Callable[[Sequence[Sequence[Trial]]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,14 @@ class Axis:
 
 @dataclass
 class Search:
-    """A search for a rate: which trials run next; `score` says how good those of a recipe that fitted are.
+    """A search for a rate: which trials run next.
 
-    `trials` holds the latest result of each seed of each recipe, `says` what was found, a sentence each.
+    `scores` says how good recipes that fitted are, given the trials of each, by one measure for all. `trials` holds the
+    latest result of each seed of each recipe, `says` what was found, a sentence each.
     """
 
     axis: Axis
-    score: Score
+    scores: Scores
     trials: dict[Recipe, dict[int, Trial]] = field(default_factory=dict)
     says: list[str] = field(default_factory=list)
 
@@ -129,7 +131,7 @@ class Search:
         while True:
             yield from self._finish(recipes, "stopped")
             fitted = [r for r in recipes if self._fits(r)]
-            best = max(fitted, key=lambda r: self.score(self._seeds(r)), default=None)
+            best = next(iter(self._best_first(fitted)), None)
             if lowest == 0 or best not in (None, recipes[-1]):
                 break
             # Where nothing fits yet, small steps down the grid would spend the budget on more of the same.
@@ -155,7 +157,7 @@ class Search:
     def _repeat(self, recipes: Sequence[Recipe]) -> Rounds:
         """Add a seed to each of the best rates, round by round; halve the rates once each has a few."""
         for seed in range(1, self.axis.num_seeds):
-            alive = sorted((r for r in recipes if self._fits(r)), key=lambda r: -self.score(self._seeds(r)))
+            alive = self._best_first([r for r in recipes if self._fits(r)])
             if seed >= HALVE_FROM:
                 alive = alive[: max(1, len(alive) // 2)]
             yield from self._run([(recipe, seed) for recipe in alive], None)
@@ -169,7 +171,7 @@ class Search:
             fitting = [recipe for recipe in self.trials if self._fits(recipe)]
             if len(fitting) < 2:  # there is nothing to turn to
                 return
-            best = max(fitting, key=lambda r: self.score(self._seeds(r)))
+            best = self._best_first(fitting)[0]
             known = len(self._seeds(best))
             if known >= most:
                 return
@@ -210,18 +212,25 @@ class Search:
         return "overshoots" if self._overshoots(recipe) else self._first(recipe).status
 
     def _overshoots(self, recipe: Recipe) -> bool:
-        """Say whether a short trial has gained less than OVERSHOT of what a smaller rate has, or lost ground.
+        """Say whether a short trial has gained less than OVERSHOT of what a smaller rate has, and plainly less.
 
-        Shorter than a few epochs, a run that diverges or collapses shows in its loss alone.
+        least = min(OVERSHOT * g, g - LOST * chance),   g = max(0, the largest gain of a smaller rate)
+
+        On a plateau, where losses stay near that of guessing, half of nothing tells no rate from another: it takes a
+        loss that is higher by a part LOST of that of guessing. A run that diverges or collapses may show in no more.
         """
-        smaller = [self._gain(other) for other in self.trials if other.rate < recipe.rate]
-        least = OVERSHOT * max(smaller, default=0.0) or -LOST * self.axis.chance_loss
+        best = max([0.0, *(self._gain(other) for other in self.trials if other.rate < recipe.rate)])
+        least = min(OVERSHOT * best, best - LOST * self.axis.chance_loss)
         return self._first(recipe).status in UNFINISHED and self._gain(recipe) < least
 
     def _gain(self, recipe: Recipe) -> float:
         """Return how far the loss of a short trial has fallen below that of guessing, in nats; 0.0 if it diverged."""
         loss = self._first(recipe).train_loss
         return 0.0 if loss is None else self.axis.chance_loss - loss
+
+    def _best_first(self, recipes: Sequence[Recipe]) -> list[Recipe]:
+        scores = dict(zip(recipes, self.scores([self._seeds(r) for r in recipes]), strict=True))
+        return sorted(recipes, key=lambda r: -scores[r])
 
     def _fits(self, recipe: Recipe) -> bool:
         return recipe in self.trials and all(trial.status == "fitted" for trial in self._seeds(recipe))

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from bigstep.records.architecture import Architecture
 from bigstep.records.images import Images, SplitName
-from bigstep.records.trained import Recipe
-from train.augment import Augmentation
+from bigstep.records.trained import Augmentation, Recipe
 from train.finish import Finish
 from train.measure.readout import Sample, head, whole
 from train.networks import pretrained

@@ -22,7 +22,7 @@ from train.networks.predict import one_thread, predict
 from train.prepare import make_setup, recipe_of
 from train.search import Axis, Search
 from train.setup import Job, Setup, jobs_of
-from train.trial import CHECKPOINT
+from train.trial import CHECKPOINT, sweep
 from train.workers import run_all
 
 log = logging.getLogger("bigstep.train")
@@ -46,14 +46,14 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
     Raises:
         TrainError: there is no rate at which every seed fitted.
     """
+    sweep(out)
     setup = make_setup(config, images, device, out)
     if config.observe_steps:
         event_files.say_if_missing()
     score = score_of(config, setup)
     found = _search(config, setup, score)
     trials = [trial for seeds in found.trials.values() for trial in seeds.values()]
-    points = choose.rate_points(trials, score)
-    choice = choose.choose(points, trials, score, RULES[setup.bias_labels], config.rates)
+    choice = choose.choose(trials, score, RULES[setup.bias_labels], config.rates)
     every = {t.name: t for t in trials}
     baselines = _baselines(config, setup, every) if config.baselines else []
     on_map = [name for name in every if name in {t.name for t in trials} | {j.name for j in _grid(config)}]
@@ -64,6 +64,7 @@ def run(config: TrainConfig, images: Images, *, device: str, out: Path) -> Train
         architecture=setup.architecture,
         batch_size=config.batch_size,
         stop_loss=config.stop_loss,
+        augmentation=config.augmentation,
         chosen=choice.trial,
         why=choice.why,
         rule="groups" if setup.bias_labels else "label-free",
@@ -98,7 +99,7 @@ def _search(config: TrainConfig, setup: Setup, score: choose.Score) -> Search:
     epoch_steps = step.steps_of_epoch(len(y_N), config.batch_size, build(setup.architecture))
     chance_loss = step.chance_loss(y_N)
     axis = Axis(recipe_of(config), config.rates, config.num_seeds, config.max_steps, epoch_steps, chance_loss)
-    found = Search(axis, lambda trials: score(trials) or 0.0)
+    found = Search(axis, lambda groups: choose.comparable(groups, score))
     journal = setup.out / WORK / "rounds.json"
     past = _read_rounds(setup.out, journal)
     done: list[list[Trial]] = []

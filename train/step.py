@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bigstep.records.trained import Recipe, Status
-from train.augment import Augmentation, augment
+from bigstep.records.trained import Augmentation, Recipe, Status
+from train.augment import augment
 from train.networks.feed import Inputs, batches
 from train.networks.predict import mean_loss, predict
 

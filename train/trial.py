@@ -1,12 +1,16 @@
 """One training run, resumable, and what is stored of it; what is measured on it is in `train.outcome`.
 
-A finished trial is a folder `trials/<name>/` that appears at once; until then its checkpoint lies in `work/<name>/`.
+A finished trial is a folder `trials/<name>/` that appears at once. Until then an attempt at it lies in a folder of its
+own, `work/<name>~<random>/`: where work may be given out twice, as to a machine that seemed lost, two attempts at one
+trial do not disturb each other, and as both come to the same bits, the first to finish counts.
 """
 
 import logging
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -15,6 +19,8 @@ import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor
 
+from bigstep.errors import TrainError
+from bigstep.records.measured import note_instructions
 from bigstep.records.sealed import WORK, flush, move_folder, write_json
 from bigstep.records.trained import UNFINISHED, Trial
 from train import observe, outcome, step
@@ -27,6 +33,8 @@ from train.setup import Job, Setup
 log = logging.getLogger("bigstep.train")
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 5.0
+NOT_COPIED = (CHECKPOINT, "*.tmp")  # the one was copied first, the others are being written
+TRIES = 10  # at moving an attempt to its place, each of which another may have met
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,13 @@ def run_trial(setup: Setup, job: Job) -> Trial:
 def to_its_end(making: Making) -> Trial:
     """Go on with a trial until it is finished, training what it asks for."""
     while isinstance(found := go_on(making), Fitting):
-        step.fit(found.run, found.x, found.y, found.plan, found.after_epoch)
+        fit(found)
     return found
+
+
+def fit(asked: Fitting) -> None:
+    """Train a run as a trial asks for it."""
+    step.fit(asked.run, asked.x, asked.y, asked.plan, asked.after_epoch)
 
 
 def go_on(making: Making) -> Fitting | Trial:
@@ -66,20 +79,17 @@ def go_on(making: Making) -> Fitting | Trial:
 
 def make_trial(setup: Setup, job: Job) -> Making:
     """Do what `run_trial` does, but ask for the training, so that it can be done for many trials at once."""
-    folder, work = setup.folder(job.name), setup.out / WORK / job.name
-    if folder.is_dir():
-        try:
-            trial = Trial.model_validate_json((folder / "trial.json").read_bytes())
-            if trial.status not in UNFINISHED or trial.steps >= job.max_steps:
-                if trial.status not in UNFINISHED:
-                    (folder / CHECKPOINT).unlink(missing_ok=True)  # a run was killed before it did so itself
-                return trial
-        except (OSError, ValueError) as error:
-            log.warning("%s cannot be read (%s); it runs again", folder, error)
-            shutil.rmtree(folder)
-    if folder.is_dir() and not work.is_dir():
-        move_folder(shutil.copytree(folder, work.with_name(f".{job.name}"), dirs_exist_ok=True), work)
-    work.mkdir(parents=True, exist_ok=True)
+    folder = setup.folder(job.name)
+    try:
+        if (finished := _finished(folder, job)) is not None:
+            if finished.status not in UNFINISHED:
+                (folder / CHECKPOINT).unlink(missing_ok=True)  # a run was killed before it did so itself
+            return finished
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read (%s); it runs again", folder, error)
+        shutil.rmtree(folder)
+    work = _begin_attempt(setup, job)
+    note_instructions(work)
     run = yield from _train(setup, job, work)
     trial = outcome.measure(setup, job, run, work)
     write_json(work / "trial.json", trial.model_dump(mode="json"))
@@ -89,11 +99,76 @@ def make_trial(setup: Setup, job: Job) -> Making:
         step.save_checkpoint(run, work / CHECKPOINT)
     folder.parent.mkdir(exist_ok=True)
     flush(work)
-    shutil.rmtree(folder, ignore_errors=True)
-    move_folder(work, folder)
+    trial = _publish(work, folder, trial, job)
     if trial.status not in UNFINISHED:  # not before: a run killed in between goes on from it, with the same files
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return trial
+
+
+def _finished(folder: Path, job: Job) -> Trial | None:
+    """Return the trial in a folder if the job asks for no more than it has; None if it does, or there is none."""
+    if not folder.is_dir():
+        return None
+    trial = Trial.model_validate_json((folder / "trial.json").read_bytes())
+    return trial if trial.status not in UNFINISHED or trial.steps >= job.max_steps else None
+
+
+def _begin_attempt(setup: Setup, job: Job) -> Path:
+    """Make the folder of an attempt, which goes on from the newest checkpoint that another has left."""
+    places = [setup.folder(job.name), *(setup.out / WORK).glob(f"{job.name}~*")]
+    left = {place / CHECKPOINT: _age(place / CHECKPOINT) for place in places}
+    work = setup.out / WORK / f"{job.name}~{secrets.token_hex(4)}"
+    work.mkdir(parents=True)
+    for checkpoint in sorted((c for c in left if left[c] is not None), key=lambda c: (left[c], str(c)), reverse=True):
+        try:
+            # The checkpoint first: what lies beside it may be further on, but must not be less far.
+            shutil.copy2(checkpoint, work / CHECKPOINT)
+            shutil.copytree(checkpoint.parent, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+            return work
+        except (OSError, shutil.Error):  # it was just published, or is swept: the next, or from the first step
+            shutil.rmtree(work)
+            work.mkdir()
+    return work
+
+
+def _age(checkpoint: Path) -> int | None:
+    try:
+        return checkpoint.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _publish(work: Path, folder: Path, trial: Trial, job: Job) -> Trial:
+    """Move a finished attempt to its place; if another was first, return what that one has found, and drop this.
+
+    A shorter trial that was there goes back to the work: killed in between, the next attempt goes on from it.
+    """
+    aside = work.with_name(f"{job.name}~{secrets.token_hex(4)}")
+    for _ in range(TRIES):
+        try:
+            work.rename(folder)
+            shutil.rmtree(aside, ignore_errors=True)
+            return trial
+        except OSError:
+            if not folder.is_dir():
+                raise
+        with suppress(OSError, ValueError):  # another moves it at this moment
+            if (other := _finished(folder, job)) is not None:
+                shutil.rmtree(work)
+                return other
+        with suppress(OSError):
+            move_folder(folder, aside)
+    raise TrainError(f"{folder} cannot be published", got="others publish it all the time", do="run the command again")
+
+
+def sweep(out: Path) -> None:
+    """Remove what earlier runs have left of attempts, but for the newest at each trial; nobody else may be at work."""
+    attempts: dict[str, list[Path]] = {}
+    for path in (out / WORK).glob("*~*"):
+        attempts.setdefault(path.name.rpartition("~")[0], []).append(path)
+    for paths in attempts.values():
+        for path in sorted(paths, key=lambda p: (_age(p / CHECKPOINT) or 0, p.name))[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _train(setup: Setup, job: Job, work: Path) -> Generator[Fitting, None, step.Run]:

@@ -10,8 +10,7 @@ from bigstep.records.trained import Trial
 from train.networks.predict import one_thread
 from train.setup import Job, Setup
 from train.stack import can_vectorise, fit_together
-from train.step import fit
-from train.trial import Fitting, Making, go_on, make_trial, run_trial, to_its_end
+from train.trial import Fitting, Making, fit, go_on, make_trial, run_trial, to_its_end
 
 STACKED = ("mlp", "cnn")  # a user's own network may do what `vmap` has no rule for
 
@@ -50,7 +49,7 @@ def run_together(setup: Setup, jobs: Sequence[Job]) -> Iterator[Trial]:
             if known and can_vectorise(found.run.model, found.x, found.plan):
                 stacked.append((making, found))
                 continue
-            fit(found.run, found.x, found.y, found.plan, found.after_epoch)
+            fit(found)
             found = to_its_end(making)
         yield found
     if not stacked:

@@ -11,29 +11,19 @@ from bigstep.errors import RecordError
 from bigstep.records.compact import Compact
 from bigstep.records.exported import Exported
 from bigstep.records.images import Images
-from bigstep.records.measured import Latency, Measured
 from bigstep.records.verdict import Verdict, VerdictInfo
 from bigstep.scores import Evidence, group_names, score
-from serve.bench import best_batches, fingerprint, load, measure_interleaved
 from serve.predictor import Predictor
-from verify import budget, gate
+from verify import gate
 
 log = logging.getLogger("bigstep.verify")
-
-TIMED_QUERIES = 700  # a few more than serve.bench needs to state a 99th percentile
-TIMED_SECONDS = 2.0  # at batch 1, for all forms together: the report's column, not a benchmark
-BUDGET_QUERIES = 4096  # where a budget is set: the bounds that decide it narrow with the number of queries
-BUDGET_SECONDS = 120.0
-SEARCH_SECONDS = 1.0
-MAX_BATCH = 64
-TIMED_IMAGES = 64
 
 
 def run(config: VerifyConfig, images: Images, compact: Compact, exported: Exported, *, out: Path) -> Verdict:
     """Run every exported file over the test split, decide, and seal the decision as a `Verdict`.
 
-    The folder holds `logits.<form>.npy` (float32, N x K), `ids.npy` (N,) and, outside the digest, what was `Measured`.
-    Budgets are not part of the verdict: they hold for this machine, the verdict for these bytes.
+    The folder holds `logits.<form>.npy` (float32, N x K) and `ids.npy` (N,). No clock is read here: how fast the files
+    are holds for a machine, the verdict for these bytes (see `verify.measure`).
 
     Args:
         config: the section `verify` of the configuration.
@@ -50,12 +40,12 @@ def run(config: VerifyConfig, images: Images, compact: Compact, exported: Export
         for form in exported.info.forms
     }
     evidence = Evidence.of(images, _predict(predictors, images, out))
-    _measure(config, predictors, exported.info.served, images).write(out)
     checks = gate.checks(config, evidence, compact, exported)
     comparisons = gate.comparisons(config, evidence, exported)
     groups = group_names(evidence, config.groups)
     info = VerdictInfo(
         outcome=gate.outcome(checks),
+        floor=config.floor,
         checks=checks,
         scores=[score(evidence, name, group, config.confidence) for name in predictors for group in groups],
         comparisons=comparisons,
@@ -75,25 +65,6 @@ def _predict(predictors: dict[str, Predictor], images: Images, out: Path) -> dic
         np.save(out / f"logits.{name}.npy", logits[name], allow_pickle=False)
         log.info("ran %s on %d test images", name, len(split.ids), extra={"done": done, "total": len(predictors)})
     return logits
-
-
-def _measure(config: VerifyConfig, predictors: dict[str, Predictor], served: str, images: Images) -> Measured:
-    sample, load_before = np.array(images.split("test").images[:TIMED_IMAGES]), load()
-    budgets = {"max_p99_ms": config.max_p99_ms, "min_images_per_s": config.min_images_per_s}
-    queries, seconds = TIMED_QUERIES, TIMED_SECONDS
-    if any(budgets.values()):
-        queries, seconds = BUDGET_QUERIES, BUDGET_SECONDS
-
-    def timed(batches: dict[str, int], max_seconds: float) -> dict[str, Latency]:
-        found = measure_interleaved(predictors, sample, batches=batches, queries=queries, max_seconds=max_seconds)
-        return {name: one.latency for name, one in found.items()}
-
-    latency = timed(dict.fromkeys(predictors, 1), seconds)
-    best = best_batches(predictors, sample, max_batch=MAX_BATCH, max_seconds=SEARCH_SECONDS)
-    throughput = timed(best, seconds / 2)
-    checks = budget.checks(served, latency[served], throughput[served], **budgets)
-    machine = {**fingerprint(), "load_before": load_before}
-    return Measured(latency=latency, throughput=throughput, budgets=checks, fingerprint=machine)
 
 
 def _check_contract(images: Images, exported: Exported) -> None:

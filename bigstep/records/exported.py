@@ -43,9 +43,10 @@ class Form(Value):
 
 
 class Rung(Value):
-    """Two forms of one network compared on held-out images; `limit` bounds `measured` from above or below.
+    """Two forms of one network compared on `n` held-out images; `limit` bounds `measured` from above or below.
 
-    `measured` is None where a form returned numbers that are not finite.
+    `measured` is None where a form returned numbers that are not finite. `batch_sizes` are those at which the first of
+    these images were tried, where that was more than one.
     """
 
     network: str
@@ -54,6 +55,7 @@ class Rung(Value):
     measured: float | None
     limit: float
     n: int
+    batch_sizes: tuple[int, ...] = ()
 
 
 class ExportedInfo(Value):

@@ -1,12 +1,14 @@
 """Clock readings, which lie beside a verdict and never in it: they hold for a machine, the verdict for bytes."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from bigstep.numerics import instructions
 from bigstep.records.sealed import Value, write_json
-from bigstep.records.verdict import Check
 
-FILE = "measured.json"  # outside of every digest
+FILE = "measured.json"  # outside of every digest, wherever it lies in a record
 
 
 class Latency(Value):
@@ -29,25 +31,42 @@ class Latency(Value):
 
 
 class Measured(Value):
-    """What one machine measured of the files that were judged.
+    """What one machine measured of the files that were judged; readings alone, for whoever judges them later.
 
     Attributes:
+        queries: queries of each file that were asked for, at batch 1 and again at its best batch.
+        seconds: the time that they were given at batch 1, half of it at the best batch; slow files got fewer queries.
         latency: readings at batch 1, by form.
         throughput: readings at the best batch of each form.
-        budgets: the checks of the served file's speed; none where no budget is set.
-        fingerprint: the machine.
+        fingerprint: the machine, with its load averages before and after.
     """
 
+    queries: int
+    seconds: float
     latency: dict[str, Latency]
     throughput: dict[str, Latency]
-    budgets: list[Check]
     fingerprint: dict[str, str]
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read what `write` left in the folder of a verdict or of a bundle."""
-        return cls.model_validate_json((folder / FILE).read_bytes())
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote."""
+        return cls.model_validate_json(path.read_bytes())
 
-    def write(self, folder: Path) -> None:
-        """Write `measured.json` into a folder."""
-        write_json(folder / FILE, self.model_dump(mode="json"))
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+NOTHING = Measured(queries=0, seconds=0.0, latency={}, throughput={}, fingerprint={})
+
+
+def note_instructions(folder: Path) -> None:
+    """Add the instructions of this processor to those by which what lies in a folder was computed."""
+    write_json(folder / FILE, {"instructions": sorted({*noted_instructions(folder), instructions()})})
+
+
+def noted_instructions(folder: Path) -> list[str]:
+    """Return what `note_instructions` left in a folder; nothing where it cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(name) for name in json.loads((folder / FILE).read_bytes())["instructions"]]
+    return []

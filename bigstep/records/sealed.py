@@ -2,10 +2,11 @@
 
 A folder becomes a record when `seal` has written its `record.json` (what it says of itself) and, last of all,
 `manifest.json` (the SHA-256 of every file). Opening a record checks every hash. A file of LARGE_BYTES or more whose
-bytes were checked once is checked by size, time and inode from then on, as git's index does, until `forget_checks`.
+bytes were checked once is checked by its `stamp` from then on, as git's index does, until `forget_checks`.
 
-Clock readings and what is drawn for people (`UNDIGESTED` files and folders) are hashed against damage but left out of
-the digest, so that the same inputs give the same digest on every run.
+Clock readings, facts of the machine, what is drawn for people, and how and when a record was made (`UNDIGESTED` files
+and folders) are hashed against damage but left out of the digest, so that the same inputs give the same digest on every
+run.
 """
 
 import errno
@@ -32,7 +33,9 @@ CHECKED = ".checked.json"  # in a record's folder, but not a part of it: when th
 LARGE_BYTES = 2**30
 LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a flush says when content is lost
 EVENTS = "tensorboard"  # folder of event files, which hold clock readings
-UNDIGESTED = frozenset({"measured.json", "report.md", "report.html", "contact_sheet.png", EVENTS})
+UNDIGESTED = frozenset(
+    {"measured.json", "report.md", "report.html", "contact_sheet.png", "provenance.json", "config.toml", EVENTS}
+)
 REPAIR = "copy it again from where it came, or make it again with bigstep run CONFIG"
 
 
@@ -58,12 +61,15 @@ class Manifest(Value):
     files: dict[str, FileEntry]
 
 
+Stamp = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True)
 class Hashed:
     """The SHA-256 of a file, in hexadecimal, and the `stamp` that it had."""
 
     sha256: str
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
 
 T = TypeVar("T")
@@ -92,7 +98,9 @@ class Record(Generic[I]):
         write_json(folder / "record.json", info.model_dump(mode="json"))
         paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         names = [name for name in paths if name not in ("manifest.json", CHECKED)]
-        stamps = {name: stamp(folder / name) for name in names}  # before the bytes are read: who writes, changes them
+        stamps = {
+            name: stamp((folder / name).stat()) for name in names
+        }  # before the bytes are read: who writes, changes them
         known = {folder / name: one.sha256 for name, one in (hashed or {}).items() if one.stamp == stamps.get(name)}
         with ThreadPoolExecutor(1) as disk:  # which writes while the hashes are computed
             flushed = disk.submit(flush, folder)
@@ -200,10 +208,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stamp(path: Path) -> tuple[int, int, int]:
-    """Return a file's size, the time of its last write in ns, and its inode: who writes to it, changes them."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def stamp(found: os.stat_result) -> Stamp:
+    """Return what tells without reading that a file is the one of before: size, mtime, ctime (both in ns) and inode.
+
+    Whoever copies a file over another can keep its size and mtime (`cp -p`, rsync, tar, `touch -r`); the kernel alone
+    sets the ctime, and gives another file another inode.
+    """
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -240,7 +251,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def digest_of(kind: str, files: Mapping[str, FileEntry]) -> str:
     """Return the name of a record by its kind and the content of every file but the undigested ones."""
-    digested = [n for n in sorted(files) if n not in UNDIGESTED and PurePosixPath(n).parent.name not in UNDIGESTED]
+    digested = [name for name in sorted(files) if not UNDIGESTED & {*PurePosixPath(name).parts}]
     lines = [f"{FORMAT} {kind}"] + [f"{files[n].sha256} {n}" for n in digested]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -271,7 +282,7 @@ def forget_checks(folder: Path) -> None:
 def _check_files(folder: Path, files: Mapping[str, FileEntry]) -> None:
     noted = _noted_checks(folder)
     large = [(name, entry) for name, entry in _large(files) if (folder / name).is_file()]
-    stamps = {name: _note(entry, stamp(folder / name)) for name, entry in large}  # before the bytes are read
+    stamps = {name: _note(entry, stamp((folder / name).stat())) for name, entry in large}  # before the bytes are read
     unsure = [name for name in files if name not in stamps or noted.get(name) != stamps[name]]
     _on_files(lambda path: check_file(path, files[path.relative_to(folder).as_posix()]), folder, unsure)
     if stamps != noted:
@@ -282,7 +293,7 @@ def _large(files: Mapping[str, FileEntry]) -> list[tuple[str, FileEntry]]:
     return [(name, entry) for name, entry in files.items() if entry.bytes >= LARGE_BYTES]
 
 
-def _note(entry: FileEntry, stamp: tuple[int, int, int]) -> list[str | int]:
+def _note(entry: FileEntry, stamp: Stamp) -> list[str | int]:
     return [entry.sha256, *stamp]
 
 

@@ -15,6 +15,8 @@ Status = Literal["fitted", "unfitted", "diverged", "collapsed", "stopped", "stuc
 FAILED: tuple[Status, ...] = ("diverged", "collapsed")
 # Short trials that the search did not finish, and that may go on: their loss was still falling, or no longer.
 UNFINISHED: tuple[Status, ...] = ("stopped", "stuck")
+Augmentation = Literal["none", "flip", "flip-shift"]
+FinishKind = Literal["none", "fine-tune", "average"]
 LOG = "log.jsonl"  # in the folder of an observed trial: one `Moment` a line
 
 
@@ -48,7 +50,8 @@ class Trial(Value):
     `activation_sparsity` tell of a small network, `separation` (R2 of the classes before the head) and `loss_gini`
     (of the losses of training images after the first epoch) of one that does not treat all images alike. Always there
     are `biased_accuracy` and `biased_loss` on `validation_biased`. A run that diverged, or may go on, has no numbers.
-    `alarms` are sentences; only a run that was observed can have some.
+    `alarms` are sentences; only a run that was observed can have some. `finish` is what a run does that has not fitted
+    at its rate (see `train.finish`), at `finish_rate` if that is fine-tuning, else None.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Trial(Value):
     numbers: Numbers = Field(default_factory=dict)
     stored: bool = False
     alarms: tuple[str, ...] = ()
+    finish: FinishKind = "none"
+    finish_rate: float | None = None
 
 
 class Moment(Value):
@@ -120,6 +125,7 @@ class TrainedInfo(Value):
     architecture: Architecture
     batch_size: int
     stop_loss: float
+    augmentation: Augmentation = "none"
     chosen: str
     why: str
     rule: Literal["groups", "label-free"]
@@ -144,4 +150,8 @@ class Trained(Record[TrainedInfo]):
 
     def weights(self, trial: str) -> Path:
         """Return the weights file of a stored trial."""
-        return self.folder / "trials" / trial / "weights.safetensors"
+        return self.trial_folder(trial) / "weights.safetensors"
+
+    def trial_folder(self, trial: str) -> Path:
+        """Return the folder of a trial."""
+        return self.folder / "trials" / trial

@@ -1,12 +1,21 @@
 """What the gate decides about bytes: every check, the accuracies behind it, and an outcome."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from bigstep.groups import ALIGNED, CONFLICTING
 from bigstep.records.sealed import Record, Value
 
 Outcome = Literal["passed", "failed", "undecided"]
+HEADLINES: Mapping[tuple[Outcome, Outcome], str] = {  # by the verdict, and by the worst of it and the budgets
+    ("failed", "failed"): "Failed: this file must not be shipped.",
+    ("undecided", "undecided"): "Undecided: the test data cannot tell whether this file passes, so do not ship it.",
+    ("passed", "failed"): "Failed: the gate passed this file, but a budget was not kept.",
+    ("passed", "undecided"): "Undecided: the gate passed this file, but a budget could not be decided.",
+    ("undecided", "failed"): "Failed: a budget was not kept, and the test data cannot tell the rest.",
+}
+EVERY_IMAGE = ({ALIGNED, CONFLICTING}, {"all"})  # groups that together are all there is
 SEVERITY: tuple[Outcome, ...] = ("failed", "undecided", "passed")
 Rule = Literal[
     "finite outputs",
@@ -77,14 +86,49 @@ class GroupScore(Value):
 
 
 class VerdictInfo(Value):
-    """The decision, every check behind it, and the group accuracies of every judged form."""
+    """The decision, every check behind it, and the group accuracies of every judged form.
+
+    Attributes:
+        floor: the accuracy that was demanded where the file is weakest; None where it only had to be above chance.
+    """
 
     outcome: Outcome
+    floor: float | None = None
     checks: list[Check]
     scores: list[GroupScore]
     comparisons: list[Check]
     judged: dict[str, str]
     notes: list[str]
+
+    def headline(self, served: str, budgets: Iterable[Outcome]) -> str:
+        """Say what was decided in one sentence, which claims what was judged of the served form and no more.
+
+        Args:
+            budgets: what became of each budget, which may be worse than the verdict.
+        """
+        decided = worst([self.outcome, *budgets])
+        if decided == self.outcome == "passed":
+            return f"Passed: {self._claim(served)}."
+        return HEADLINES[self.outcome, decided]
+
+    def _claim(self, served: str) -> str:
+        judged = [c for c in self.checks if c.rule == "non-inferiority" and c.form == served]
+        groups = [c.group for c in judged if c.group is not None]
+        known = {s.group: s.accuracy for s in self.scores if s.form == served and s.accuracy is not None}
+        told = [group for group in dict.fromkeys([CONFLICTING, ALIGNED, *groups]) if group in known] or [*known][:1]
+        levels = ", ".join(f"{group} {known[group]:.1%}" for group in told)
+        where = "" if any(images <= {*groups} for images in EVERY_IMAGE) else f" in {', '.join(groups)}"
+        margin = max((c.limit for c in judged if c.limit is not None), default=None)
+        kept = (
+            "every check"
+            if margin is None
+            else f"no worse than before compression{where} (margin {100 * margin:g} points)"
+        )
+        of = "robustness" if CONFLICTING in known else "accuracy"
+        if self.floor is None:
+            return f"{kept}; level of {of} not required: {levels}"
+        weakest = next((c.group for c in self.checks if c.rule == "floor" and c.form == served), None)
+        return f"{kept}, and above the required {self.floor:.1%} on {weakest} images: {levels}"
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class ArrayFile:
     def finish(self) -> Hashed:
         """Return the hash of the file; all rows are final."""
         self.hash_to(self.rows)
-        return Hashed(self.sha256.hexdigest(), stamp(self.path))
+        return Hashed(self.sha256.hexdigest(), stamp(self.path.stat()))
 
     def close(self) -> None:
         """Close the file."""

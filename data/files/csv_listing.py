@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,21 @@ from pathlib import Path
 
 from bigstep.errors import DataError
 from data.files.findings import Finding, present, quoted
-from data.files.listing import SPLITS, Listing, Row, inside, name_of
+from data.files.listing import NUMBERED, SPLITS, Listing, Row, cells_of, inside, split_of
 
 DELIMITERS = ",;\t|"
 REQUIRED = ("path", "label")
 RESERVED = (*REQUIRED, "id", "split")
+ALSO = {  # what other tools call them, without capitals, blanks, - and _; taken if there is exactly one
+    "path": (
+        *("file", "filename", "filepath", "image", "imagefile", "imagename", "imagepath"),
+        "img",
+        "imgname",
+        "imgpath",
+    ),
+    "label": ("category", "class", "classid", "classname", "labelname", "labels", "target"),
+}
+OFTEN_ABSENT = frozenset(("na", "n/a", "#n/a", "null", "none", "-", "?"))  # or a class of that name
 SHOWN = 30  # columns in a message
 LONGEST = 100_000  # characters of a header that are looked at; Python's csv refuses longer cells
 
@@ -32,6 +43,10 @@ class CsvTable:
         place = self.header.index(name)
         return [row[place] for row in self.rows]
 
+    def values(self, name: str) -> list[str]:
+        """Return the names in a column; see `data.files.listing.cells_of`."""
+        return cells_of(self.column(name))
+
 
 def read_csv(path: Path) -> tuple[CsvTable, list[Finding]]:
     """Read a CSV file: UTF-8 with or without BOM; commas, semicolons, tabs or bars; any line ends; empty lines.
@@ -49,7 +64,8 @@ def read_csv(path: Path) -> tuple[CsvTable, list[Finding]]:
     lines: list[int] = []
     uneven: list[str] = []
     try:
-        header = tuple(cell.strip() for cell in next(filter(_filled, reader)))
+        found = [cell.strip() for cell in next(filter(_filled, reader))]
+        header = tuple(_renamed(found))
         for row in reader:
             if not _filled(row):
                 continue  # a spreadsheet writes its empty rows as ;;;
@@ -64,13 +80,15 @@ def read_csv(path: Path) -> tuple[CsvTable, list[Finding]]:
             got=error,
             do='put a cell with separators, quotes or line ends between quotes, and write " inside as ""',
         ) from None
+    taken = [f"{old} for {new}" for old, new in zip(found, header, strict=True) if old != new]
     return CsvTable(path, header, kept, lines), present(
+        Finding("note", "columns taken for path or label by their names", taken),
         Finding(
             "error",
             f"lines without exactly {len(header)} cells, as the header has",
             uneven,
             "quote cells that hold the separator",
-        )
+        ),
     )
 
 
@@ -113,6 +131,18 @@ def _filled(row: Sequence[str]) -> bool:
     return any(cell.strip() for cell in row)
 
 
+def _renamed(header: Sequence[str]) -> list[str]:
+    """Return a header in which the columns path and label are called so, if other usual names tell which they are."""
+    names = list(header)
+    plain = [re.sub(r"[\s_-]", "", name).lower() for name in header]
+    for wanted, others in ALSO.items():
+        places = [place for place, name in enumerate(plain) if name == wanted]
+        places = places or [place for place, name in enumerate(plain) if name in others]
+        if wanted not in names and len(places) == 1:
+            names[places[0]] = wanted
+    return names
+
+
 def _delimiter(path: Path, text: str) -> str:
     """Return the separator at which the header falls into columns that include path and label."""
     first = next((line for line in io.StringIO(text, newline=None) if line.strip(DELIMITERS + "\n ")), "")
@@ -121,7 +151,7 @@ def _delimiter(path: Path, text: str) -> str:
         for d in DELIMITERS
     }
     for delimiter, names in columns.items():
-        if set(REQUIRED) <= set(names):
+        if set(REQUIRED) <= set(_renamed(names)):
             return delimiter
     found = max(columns.values(), key=len)[:SHOWN]
     raise DataError(
@@ -165,11 +195,11 @@ def _rows(table: CsvTable, attributes: tuple[str, ...]) -> tuple[list[Row], list
     """Turn cells into rows, and say which lines lack something."""
     n = len(table.rows)
     paths = table.column("path")
-    labels = [name_of(cell) for cell in table.column("label")]
-    bias = [[name_of(cell) for cell in table.column(name)] for name in attributes]
-    ids = [cell.strip() for cell in table.column("id")] if "id" in table.header else [""] * n
-    words = [cell.strip() for cell in table.column("split")] if "split" in table.header else None
-    splits = [SPLITS.get(word.lower()) for word in words] if words else [None] * n
+    labels = table.values("label")
+    bias = [table.values(name) for name in attributes]
+    ids = table.values("id") if "id" in table.header else [""] * n
+    words = table.values("split") if "split" in table.header else None
+    splits = [NUMBERED.get(word) or split_of(word) for word in words] if words else [None] * n
     filled = {"path": paths, "label": labels, **dict(zip(attributes, bias, strict=True))}
     filled |= {"id": ids} if "id" in table.header else {}
     found = present(
@@ -189,12 +219,41 @@ def _rows(table: CsvTable, attributes: tuple[str, ...]) -> tuple[list[Row], list
             "use train, validation and test (or 0, 1, 2)",
         ),
         Finding(
+            "note",
+            "values taken for a split by their names",
+            sorted({f"{w} for {s}" for w, s in zip(words or (), splits, strict=False) if s and _guessed(w)}),
+        ),
+        Finding(
             "error",
             "ids that occur more than once",
             _repeated(filter(None, ids)),
             "remove the lines, or the column id",
         ),
     )
+    for name in ("label", *attributes):
+        found += _value_findings(name, table.column(name), table.values(name))
     each = zip(paths, labels, splits, zip(*bias, strict=True) if bias else [()] * n, ids, strict=True)
     known = (Row(*cells) for cells in each if cells[0] and cells[1] and all(cells[3]))
     return [row for row in known if row.split or not words], found
+
+
+def _guessed(word: str) -> bool:
+    return word.lower() not in SPLITS and word not in NUMBERED
+
+
+def _value_findings(column: str, cells: Sequence[str], names: Sequence[str]) -> list[Finding]:
+    """Say which values were read as others, and which may mean that there is none."""
+    read_as = {cell.strip(): name for cell, name in zip(cells, names, strict=True)}
+    return present(
+        Finding(
+            "note",
+            f"values of {column} read as whole numbers",
+            sorted(f"{cell} as {name}" for cell, name in read_as.items() if "." in cell and "." not in name and name),
+        ),
+        Finding(
+            "warning",
+            f"values of {column} that often stand for a missing one",
+            sorted({name for name in names if name.lower() in OFTEN_ABSENT}),
+            "they count as values: is that what they are?",
+        ),
+    )

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bigstep.records.sealed import Stamp, stamp
 from data.files.journal import Journal
 from data.files.parallel import read_all
 
-HASHES = "hashes.jsonl"  # in the folder of unfinished work: path, size, time and hash of every file read so far
+HASHES = "hashes.jsonl"  # in the folder of unfinished work: path, stamp and hash of every file read so far
 NOTED_AT_ONCE = 500  # files: what a killed process reads again at most
-Entry = tuple[str, int, int, str]  # path, size in bytes, time in ns, SHA-256 in hexadecimal
+Entry = tuple[str, Stamp, str]  # path, stamp, SHA-256 in hexadecimal
 READ_BYTES = 2**20  # at once: a large file is never whole in memory
 UNREAD = bytes(32)  # stands for the hash of a file that cannot be read
 
@@ -38,7 +39,7 @@ def hash_files(root: Path, paths: Sequence[str], work: Path | None) -> Sources:
     Args:
         paths: relative to the root.
         work: where hashes are noted as they come, so that an interrupted run does not read those files again unless
-            their size or time changed; None notes nothing.
+            their `stamp` changed; None notes nothing.
     """
     journal = Journal(work / HASHES) if work else None
     stamps, hashes = _noted(journal, paths)
@@ -57,7 +58,7 @@ def hash_files(root: Path, paths: Sequence[str], work: Path | None) -> Sources:
 
 
 def forget(work: Path) -> None:
-    """Forget all hashes: one of them is no longer true, though size and time of its file are."""
+    """Forget all hashes: one of them is no longer true, though the stamp of its file is."""
     (work / HASHES).unlink(missing_ok=True)
 
 
@@ -70,21 +71,21 @@ def number_copies(sha256: NDArray[np.uint8]) -> NDArray[np.int64]:
     return rank[inverse.ravel()]
 
 
-def _noted(journal: Journal | None, paths: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return size and time of every file that the journal has, int64 (N, 2), else -1; and hashes, uint8 (N, B)."""
-    stamps = np.full((len(paths), 2), -1, dtype=np.int64)
+def _noted(journal: Journal | None, paths: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Return the stamp of every file that the journal has, uint64 (N, 4), else 0; and hashes, uint8 (N, B)."""
+    stamps = np.zeros((len(paths), 4), dtype=np.uint64)
     hashes = np.zeros((len(paths), len(UNREAD)), dtype=np.uint8)
     rows: dict[str, int] = {}
-    for path, size, mtime_ns, digest in journal.entries() if journal else ():
+    for path, noted, digest in journal.entries() if journal else ():
         rows = rows or {path: row for row, path in enumerate(paths)}
         if (row := rows.get(path)) is not None:
-            stamps[row] = size, mtime_ns
+            stamps[row] = _words(noted)
             hashes[row] = np.frombuffer(bytes.fromhex(digest), dtype=np.uint8)
     return stamps, hashes
 
 
 def _read(
-    root: str, paths: Sequence[str], stamps: NDArray[np.int64], hashes: NDArray[np.uint8], row: int
+    root: str, paths: Sequence[str], stamps: NDArray[np.uint64], hashes: NDArray[np.uint8], row: int
 ) -> tuple[bytes, Entry | None]:
     """Return the hash of a file, and what is to be noted of it; that is nothing if it was known or cannot be read.
 
@@ -94,8 +95,8 @@ def _read(
     try:
         file = os.open(f"{root}/{paths[row]}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            found = os.fstat(file)
-            if stamps[row].tolist() == [found.st_size, found.st_mtime_ns]:
+            found = stamp(os.fstat(file))
+            if stamps[row].tolist() == _words(found):
                 return hashes[row].tobytes(), None
             while some := os.read(file, READ_BYTES):
                 content.update(some)
@@ -103,4 +104,9 @@ def _read(
             os.close(file)
     except OSError:
         return UNREAD, None
-    return content.digest(), (paths[row], found.st_size, found.st_mtime_ns, content.hexdigest())
+    return content.digest(), (paths[row], found, content.hexdigest())
+
+
+def _words(found: Stamp) -> list[int]:
+    """Return a stamp as numbers that 64 bits hold: of a file with a date before 1970 or far ahead too."""
+    return [number % 2**64 for number in found]

@@ -3,8 +3,10 @@
 Shapes: N images, A bias attributes.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from data.files.lookalikes import find
 
 MIN_IMAGES = 20  # of a class in train: fewer is hardly learnt
 HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", flags=re.ASCII)
 SPECIAL = "=,"  # what verify.groups separates names with
 
 
@@ -42,7 +45,7 @@ def name_findings(columns: Mapping[str, Sequence[str]]) -> list[Finding]:
             "rename them",
         ),
         *(
-            Finding("warning", f"values of {column} that differ in capitals alone", similar, "are they the same?")
+            Finding("warning", f"values of {column} that differ in spelling alone", similar, "are they the same?")
             for column, similar in ((column, _similar(values)) for column, values in columns.items())
         ),
         Finding(
@@ -101,6 +104,30 @@ def alike_findings(
             ],
             "look at some; if they show one scene, put each scene into one split",
         )
+    )
+
+
+def flat_findings(rows: Sequence[Row], flat_N: NDArray[np.bool_]) -> list[Finding]:
+    """Judge pictures that are nearly constant once they are decoded: whatever they showed is lost, or was never there.
+
+    Args:
+        flat_N: which are.
+    """
+    flat = [row for row, is_flat in zip(rows, flat_N.tolist(), strict=True) if is_flat]
+    shown = {row.label for row, is_flat in zip(rows, flat_N.tolist(), strict=True) if not is_flat}
+    return present(
+        Finding(
+            "warning" if shown else "error",
+            "nearly constant pictures",
+            [row.path for row in flat],
+            "look at some: values that use a small part of their range, white on transparent, or damage",
+        ),
+        Finding(
+            "warning",
+            "labels of which every picture is nearly constant",
+            sorted({row.label for row in flat} - shown),
+            "there is nothing to learn from them but that",
+        ),
     )
 
 
@@ -169,8 +196,9 @@ def cell_findings(
 
 
 def _similar(values: Sequence[str]) -> list[str]:
-    """Return the names that are equal but for capitals, together."""
-    folded: defaultdict[str, list[str]] = defaultdict(list)
+    """Return the names that are equal but for capitals, blanks, hyphens and zeros that say nothing, together."""
+    spelled: defaultdict[str, list[str]] = defaultdict(list)
     for value in values:
-        folded[value.casefold()].append(value)
-    return [" / ".join(same) for same in folded.values() if len(same) > 1]
+        plain = "".join(part for part in re.split(r"[\s_-]+", value.casefold()) if part)
+        spelled[f"{Decimal(value).normalize()}" if NUMBER.fullmatch(value) else plain or value].append(value)
+    return [" / ".join(same) for same in spelled.values() if len(same) > 1]

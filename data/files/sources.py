@@ -7,6 +7,7 @@ from pathlib import Path
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from data.files.findings import shortened
+from data.files.walk import is_litter
 
 VARIABLE = "BIGSTEP_DATA"
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -69,16 +70,19 @@ def read_bytes(file: Path) -> bytes:
 
 
 def image_names(folder: Path) -> list[str]:
-    """Return the PNG and JPEG files in a folder and below it as paths relative to it, sorted; not the hidden ones.
+    """Return the PNG and JPEG files in a folder and below it as paths relative to it, sorted.
+
+    What is hidden, or was left behind by storage and tools, is passed over: the thumbnails in `@eaDir` are no images.
 
     Raises:
         DataError: a folder cannot be read.
     """
     found: list[str] = []
-    for parent, _, names in os.walk(folder, onerror=_unreadable):
+    for parent, inner, names in os.walk(folder, onerror=_unreadable):
+        inner[:] = [name for name in inner if not is_litter(name)]
         below = Path(parent).relative_to(folder)
         found += [
-            (below / name).as_posix() for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            (below / name).as_posix() for name in names if name.lower().endswith(SUFFIXES) and not is_litter(name)
         ]
     return sorted(found)
 

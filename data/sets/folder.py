@@ -17,8 +17,9 @@ from bigstep.records.images import SplitName
 from data.files import class_folders, csv_listing, set_findings
 from data.files.builder import Built, Part, square
 from data.files.deferred import Deferred
-from data.files.findings import Finding, quoted, refuse_errors, report
+from data.files.findings import Finding, Level, quoted, refuse_errors, report
 from data.files.hashing import hash_files, number_copies
+from data.files.image_file import WARNINGS
 from data.files.listing import Listing, Row, is_whole
 from data.files.seen import Seen
 from data.files.sources import source_folder
@@ -58,15 +59,15 @@ class Judge:
         """Return the report; a DataError has it where training would be meaningless."""
         unseen = np.flatnonzero(~seen.known_N)
         look_at(self.files[unseen], seen)  # images that rebalancing left out of every split
-        plan, thumbs = self.plan, seen.thumbs_NHWC
+        plan, thumbs, flat = self.plan, seen.thumbs_NHWC, seen.flat_N
         found = [*self.listing.findings, *_file_findings(self.listing.rows, seen)]
         if seen.failures:  # the report is that of the set without them
             kept = [k for k in range(len(thumbs)) if k not in seen.failures]
-            rows, thumbs = [plan.rows[k] for k in kept], thumbs[kept]
+            rows, thumbs, flat = [plan.rows[k] for k in kept], thumbs[kept], flat[kept]
             if not rows:
                 refuse_errors(self.listing.origin, [*found, _nothing(self.listing)])
             plan = _plan(rows, self.listing.attributes, number_copies(self.files.sources.sha256[kept]), self.seed)
-        found += _set_findings(plan, thumbs)
+        found += [*_set_findings(plan, thumbs), *set_findings.flat_findings(plan.rows, flat)]
         refuse_errors(self.listing.origin, found)
         return report(found)
 
@@ -103,11 +104,15 @@ def build(config: DataConfig, work: Path | None = None) -> Built:
     )
 
 
-def files(config: DataConfig) -> Iterator[Path]:
-    """Yield every file that the images are made from: the CSV file, if there is one, and the images it lists."""
+def files(config: DataConfig) -> Iterator[Path | str]:
+    """Yield every file that the images are made from: the CSV file, if there is one, and the images it lists.
+
+    As text also what lies beside the images and is spoken of in the findings: what is added there must not go unsaid.
+    """
     listing = read(config)
     yield from [listing.table] if listing.table else []
     yield from (listing.root / row.path for row in listing.rows)
+    yield from listing.aside
 
 
 def read(config: DataConfig) -> Listing:
@@ -164,7 +169,9 @@ def _file_findings(rows: Sequence[Row], seen: Seen) -> Iterator[Finding]:
     do = "mend these files, or remove them from the data"
     yield from (Finding("error", what, concerned, do) for what, concerned in sorted(failed.items()))
     for trait, places in sorted(seen.traits.items()):
-        yield Finding("note", f"images converted: {trait}", [rows[k].path for k in sorted(places)])
+        level: Level = "warning" if trait in WARNINGS else "note"
+        paths = [rows[k].path for k in sorted(places)]
+        yield Finding(level, f"images converted: {trait}", paths, WARNINGS.get(trait, ""))
 
 
 def _set_findings(plan: Plan, thumbs_NHWC: NDArray[np.uint8]) -> list[Finding]:

@@ -25,13 +25,13 @@ state() {
 container=$(docker run --detach --read-only --tmpfs /tmp --publish "$port:8000" "$@" "$image")
 trap 'docker logs "$container" >&2; docker rm --force "$container" > /dev/null' EXIT
 
-until curl --silent --fail --max-time 5 --output /dev/null "$url/health/ready"; do
+until curl --noproxy '*' --silent --fail --max-time 5 --output /dev/null "$url/health/ready"; do
   [ "$(state Running)" = true ] || fail "the server ended with exit code $(state ExitCode) before it was ready"
   [ "$SECONDS" -lt "$ready_s" ] || fail "not ready after $ready_s s"
   sleep 0.5
 done
 
-curl --silent --show-error --fail-with-body --max-time 35 \
+curl --noproxy '*' --silent --show-error --fail-with-body --max-time 35 \
   --header 'Content-Type: image/png' --data-binary "@$example" "$url/predict" || fail "it did not answer $example"
 echo
 

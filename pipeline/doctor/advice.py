@@ -13,7 +13,7 @@ from pipeline.doctor.probes import CPU
 
 EXACT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # they add 8-bit products in 32 bits
 SERVER_CPU, PIPELINE = "pip install '.[cpu]'", "pip install '.[cpu,train,report]'"
-SERVER_GPU = "pip install --extra-index-url https://pypi.nvidia.com '.[gpu]'"
+SERVER_GPU = "pip install '.[gpu]'"
 SERVE_APART = f"python3 -m venv .venv-serve && .venv-serve/bin/{SERVER_GPU}"
 TRAIN_APART = f"python3 -m venv .venv-train && .venv-train/bin/{PIPELINE}"
 ONE_RUNTIME = "pip uninstall --yes onnxruntime onnxruntime-gpu && "

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as bigstep.telemetry does
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 # x: 4 x 64 uint8. float = x @ 0.5; int7 = x @ 63 and int8 = x @ 127 in integers, as 7-bit and 8-bit weights would have
 # it. A processor that adds pairs of products in 16 bits (AVX2, AVX-512 without VNNI) gives too little for int8 alone:

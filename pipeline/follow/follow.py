@@ -2,10 +2,10 @@
 
 import time
 
+from bigstep.lock import held
 from bigstep.terminal import Terminal
 from pipeline.follow.place import Place, find
 from pipeline.follow.view import JsonLines, Lines, Screen, View
-from pipeline.lock import held
 
 POLL_SECONDS = 0.5
 

@@ -1,7 +1,8 @@
 """Where a training lies while it goes on, and what can be read of it now.
 
-Files appear, move and vanish meanwhile: what cannot be read now is read the next time. A trial works in `work/<name>/`
-and ends in `trials/<name>/`, both in `partial/train-<key>/` of the run folder, and then in `records/trained-<digest>/`.
+Files appear, move and vanish meanwhile: what cannot be read now is read the next time. An attempt at a trial works in
+`work/<name>~<random>/` and ends in `trials/<name>/`, both in `partial/train-<key>/` of the run folder, and then in
+`records/trained-<digest>/`.
 """
 
 from contextlib import suppress
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from bigstep.errors import ConfigError
 from bigstep.records.sealed import WORK
-from bigstep.records.trained import LOG, Moment, Trial, read_log
+from bigstep.records.trained import LOG, UNFINISHED, Moment, Trial, read_log
 
 TRIALS = "trials"
 
@@ -31,6 +32,12 @@ class Course:
         """Return the sentences of all alarms so far."""
         return [says for moment in self.moments for says in moment.alarms.values()]
 
+    @property
+    def reach(self) -> tuple[bool, int]:
+        """Return how far it is: of several attempts at one trial, those that were left behind are not shown."""
+        over = self.trial is not None and self.trial.status not in UNFINISHED
+        return over, self.moments[-1].step if self.moments else -1
+
 
 @final
 @dataclass
@@ -47,11 +54,11 @@ class Place:
         folder = self.folder()
         if folder is None:
             return []
-        found = {
-            trial.name: self._read(trial, ended=trial.parent.name != WORK)
-            for trial in [*_inside(folder / TRIALS), *_inside(folder / WORK)]
-            if self.only in (None, trial.name)
-        }
+        found: dict[str, Course] = {}
+        for place in [*_inside(folder / TRIALS), *_inside(folder / WORK)]:
+            course = self._read(place, ended=place.parent.name != WORK)
+            if self.only in (None, course.name) and course.reach >= found.get(course.name, course).reach:
+                found[course.name] = course
         return [found[name] for name in sorted(found)]
 
     def folder(self) -> Path | None:
@@ -71,7 +78,7 @@ class Place:
             trial = None
             with suppress(OSError, ValidationError):
                 trial = Trial.model_validate_json(report.read_bytes()) if ended else None
-            self._kept[folder] = stamp, Course(folder.name, read_log(log), trial)
+            self._kept[folder] = stamp, Course(_trial(folder), read_log(log), trial)
         return self._kept[folder][1]
 
 
@@ -93,10 +100,14 @@ def find(source: str) -> Place:
     if run == folder:
         return Place(run)
     if (folder / LOG).is_file() or (folder / "trial.json").is_file():
-        return Place(run, training=folder.parent.parent, only=folder.name)
+        return Place(run, training=folder.parent.parent, only=_trial(folder))
     if (folder / WORK).is_dir() or (folder / TRIALS).is_dir():
         return Place(run, training=folder)
     raise ConfigError(f"{path} cannot be followed", got="no training in it", do=do)
+
+
+def _trial(folder: Path) -> str:
+    return folder.name.partition("~")[0]
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The dependency table of the design, executed: who may import whom, and who must never load torch."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 GROUND = {"bigstep", "bigstep.records"}
 LOOP = {"train.step", "train.finish", "train.averaging", "train.batch_norm", "train.augment"}
 ROOMS = {  # who may import whom: rooms, and single modules that are doors of a room
-    "bigstep.records": {"bigstep.errors", "bigstep.groups", "bigstep.intervals"},
+    "bigstep.records": {"bigstep.errors", "bigstep.groups", "bigstep.intervals", "bigstep.numerics"},
     "bigstep": {"bigstep.records"},
     "data.files": GROUND,
     "data.bias": GROUND | {"data.files"},
@@ -21,7 +22,10 @@ ROOMS = {  # who may import whom: rooms, and single modules that are doors of a 
     "train.measure": GROUND | {"train.networks"},
     "train": GROUND | {"train.networks", "train.measure"},
     "train.rate_map": GROUND | {"train.networks", "train.measure", "train"},
-    "compress": GROUND | LOOP | {"train.networks", "train.measure.prunability"} | {"export.graph", "serve.predictor"},
+    "compress": GROUND
+    | LOOP
+    | {"train.networks", "train.measure.prunability"}
+    | {"export.graph", "export.ladder", "serve.predictor"},
     "export": GROUND | {"train.networks", "serve.predictor"},
     "serve": GROUND,
     "verify": GROUND | {"serve.predictor", "serve.bench", "data.bias.corruptions"},
@@ -145,6 +149,19 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
 """
+
+
+def test_nothing_reports_to_anybody(tmp_path):
+    """onnxruntime writes a device id and a queue of events at its import, unless it was told not to before."""
+    every = [path for package in PACKAGES for path in modules(package)]
+    users = [path for path in every if any(name.partition(".")[0] == "onnxruntime" for name in imports(path))]
+    assert {module_name(path) for path in users} == {"serve.predictor", "serve.bench", "export.graph"}
+    for path in users:
+        first = next(node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import))
+        assert first.names[0].name == "bigstep.telemetry", f"{path} imports onnxruntime before it is told to be silent"
+        code = f"import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import {module_name(path)}"
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True, cwd=ROOT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_loads_neither_torch_nor_onnxruntime():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigstep.groups import accuracies, aligned_members, members, over_represented
+from bigstep.groups import accuracies, aligned_members, cells_present, members, over_represented
 
 VALUES = {"label": ["cat", "dog"], "colour": ["red", "green"], "size": ["small", "large", "huge"]}
 LABELS = np.array([0, 0, 0, 1, 1, 1])
@@ -90,6 +90,20 @@ def test_accuracies_by_hand():
     found = accuracies(correct, labels, bias, np.array([True, True, False, True]))
     assert found.unbiased == pytest.approx((1 + 0 + 1) / 3)  # cells, not images: 3 of 4 images are right
     assert (found.aligned, found.conflicting) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"label": ["a", "b"], "colour": ["x", "y"]}, (3, 4)),
+        ({"label": ["a", "b", "c"], "colour": ["x", "y"]}, (3, 6)),
+        ({"label": ["a", "b"], "colour": ["x", "y", "z"]}, (3, 6)),
+    ],
+)
+def test_cells_without_an_image_are_counted_as_declared(names, expected):
+    labels, bias = np.array([0, 0, 0, 1]), np.array([[0], [0], [1], [1]])
+    assert cells_present(labels, bias, names) == expected
+    assert cells_present(labels, bias[:, :0], {"label": names["label"]}) == (2, len(names["label"]))
 
 
 def test_group_without_images_has_no_accuracy():

@@ -53,15 +53,27 @@ def test_empty_group_has_no_accuracy(evidence):
     assert (found.n, found.accuracy, found.low, found.high) == (0, None, None, None)
 
 
-def test_uneven_cells_leave_the_unbiased_bounds_out(evidence):
+@pytest.mark.parametrize("kept", [5, 0])
+def test_uneven_and_empty_cells_leave_the_unbiased_bounds_out(evidence, kept):
     split = evidence.split
     keep = np.ones(360, bool)
-    keep[np.flatnonzero((split.labels == 0) & (split.bias[:, 0] == 1))[5:]] = False
+    keep[np.flatnonzero((split.labels == 0) & (split.bias[:, 0] == 1))[kept:]] = False
     part = type(split)(**{k: v[keep] for k, v in vars(split).items()})
     forms = {name: Outputs.of(o.logits[keep], part.labels) for name, o in evidence.forms.items()}
     found = score(Evidence(part, evidence.values, forms), "served", "unbiased", CONFIDENCE)
     assert found.accuracy is not None
     assert (found.low, found.high) == (None, None)
+
+
+@pytest.mark.parametrize(("fewest", "bounded"), [(40, True), (32, True), (31, False)])  # of cells of 40
+def test_cells_are_even_up_to_a_quarter_more_in_the_largest(evidence, fewest, bounded):
+    split = evidence.split
+    keep = np.ones(360, bool)
+    keep[np.flatnonzero((split.labels == 0) & (split.bias[:, 0] == 1))[fewest:]] = False
+    part = type(split)(**{k: v[keep] for k, v in vars(split).items()})
+    forms = {name: Outputs.of(o.logits[keep], part.labels) for name, o in evidence.forms.items()}
+    found = score(Evidence(part, evidence.values, forms), "served", "unbiased", CONFIDENCE)
+    assert (found.low is not None, found.high is not None) == (bounded, bounded)
 
 
 def test_groups_are_every_label_and_what_the_gate_declares(evidence):

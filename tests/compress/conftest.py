@@ -10,11 +10,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from bigstep import pool
-from bigstep.config import TrainConfig
+from bigstep.config import ExportConfig, TrainConfig, VerifyConfig
 from bigstep.records.architecture import Architecture
 from bigstep.records.exported import Contract
 from bigstep.records.images import Images
 from bigstep.records.trained import Trained
+from bigstep.rules import Demands
 from train import stage
 
 CONFIG = TrainConfig(
@@ -72,3 +73,9 @@ def trained(rows: Images, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool.os, "sched_getaffinity", lambda _: {0})  # in this process
         return stage.run(CONFIG, rows, device="cpu", out=tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def demands() -> Demands:
+    """Return what a lenient gate asks: 16 aligned validation images are few, so are the equal predictions of 48."""
+    return Demands(VerifyConfig(margin=1.0, min_group=10), ExportConfig(int8_agreement=0.8))

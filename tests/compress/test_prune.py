@@ -83,6 +83,19 @@ def test_a_unit_counts_by_what_reads_it_too(mlp):
     assert (smaller.hidden2.weight == 9.0).all()
 
 
+def test_the_norm_is_the_root_of_the_sum_of_squares(mlp):
+    """One large weight outweighs many middling ones, of which the sum is larger."""
+    model = build(mlp, seed=3)
+    with torch.no_grad():
+        model.hidden2.weight.fill_(0.5)
+        model.hidden1.weight.zero_()
+        model.hidden1.bias.zero_()
+        model.hidden1.weight[0, :9] = 1.2  # sum 10.8, root 3.6
+        model.hidden1.weight[1, 0] = 5.0
+    smaller, _ = prune(model, mlp, {"hidden1": 1, "hidden2": 5})
+    assert smaller.hidden1.weight[0, 0] == 5.0
+
+
 @given(
     widths=st.dictionaries(st.sampled_from("abc"), st.integers(1, 1000), min_size=1),
     fraction=st.floats(min_value=0.001, max_value=1.0),

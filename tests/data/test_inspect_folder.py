@@ -47,6 +47,40 @@ def test_a_csv_file_with_a_bias(tmp_path):
     assert folder.build(config.data).attributes == {"hue": ["a", "b"]}
 
 
+def columns_set(root, n, **columns):
+    """Write n lines of one image, with labels of equal shares, and columns by functions of the label."""
+    Image.new("RGB", (9, 9)).save(root / "a.png")
+    rng = np.random.default_rng(0)
+    rows = [(k % 4, [str(of(rng, k % 4)) for of in columns.values()]) for k in range(n)]
+    lines = [",".join(["a.png", f"c{label}", *cells]) for label, cells in rows]
+    (root / "list.csv").write_text("\n".join([",".join(["path", "label", *columns]), *lines]))
+    return root / "list.csv"
+
+
+@pytest.mark.parametrize("n", [40, 400, 20_000])
+def test_columns_that_have_nothing_to_do_with_the_label_are_no_bias(tmp_path, n):
+    """Five columns drawn at random: each cell of their crossing with the label would be a group."""
+    random = {f"r{values}": lambda rng, _, values=values: rng.integers(values) for values in (2, 3, 5, 9, 20)}
+    settings, says = infer(columns_set(tmp_path, n, **random))
+    assert settings["data"]["bias"] == [] and settings["verify"] == {"groups": ["all"]}
+    assert sum("hardly goes with the label (p = " in sentence for sentence in says) == 5
+
+
+def test_a_bias_is_found_among_columns_that_are_none(tmp_path):
+    """The slightest association is significant in 20,000 images, and no bias that a network would rely on."""
+    settings, says = infer(
+        columns_set(
+            tmp_path,
+            20_000,
+            random=lambda rng, _: rng.integers(4),
+            place=lambda rng, label: label if rng.random() < 0.5 else rng.integers(4),
+            slight=lambda rng, label: label if rng.random() < 0.05 else rng.integers(4),
+        )
+    )
+    assert settings["data"]["bias"] == ["place"] and settings["verify"] == {"groups": ["aligned", "conflicting"]}
+    assert any(s.startswith("column slight") and "Cramer's V = 0.0" in s for s in says)
+
+
 @pytest.mark.parametrize(("side", "size_px"), [(10, 32), (47, 32), (50, 64), (100, 128), (300, 224)])
 def test_class_folders_of_any_size(tmp_path, side, size_px):
     for label in ("cat", "dog"):
@@ -73,7 +107,7 @@ def test_given_splits_are_counted_not_estimated(tmp_path):
     assert any(f"test images that contradict the bias: {expected}" in sentence for sentence in says)
 
 
-@pytest.mark.parametrize("content", [None, "path,label\n", "path,label\ngone.png,cat\n", "file,label\na,b\n"])
+@pytest.mark.parametrize("content", [None, "path,label\n", "path,label\ngone.png,cat\n", "photo,kind\na,b\n"])
 def test_nothing_to_look_at_is_refused(tmp_path, content):
     if content:
         (tmp_path / "list.csv").write_text(content)

@@ -27,6 +27,8 @@ STRIKES = [
     ("bundle", Fault("full disk", 1, only="report.html")),
     ("bundle", Fault("kill before", 1, only="rename\tbundle")),
     ("bundle", Fault("kill after", 1, only="rename\tbundle")),
+    ("bundle", Fault("kill before", 2, only="rename\tbundle")),
+    ("bundle", Fault("kill after", 2, only="rename\tbundle")),
     ("bundle", Fault("full disk", 1, only="junit.xml")),
 ]
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from scipy.special import softmax
 
+from bigstep.records.bundle import is_held
 from serve.predictor import Predictor
 
 
@@ -49,6 +50,12 @@ def test_a_served_bundle_answers_what_was_judged(server, small_run, stop):
         assert answer["index"] == row.argmax() and answer["label"] == bundle.info.contract.labels[row.argmax()]
 
     assert server.stop(stop) == ({signal.SIGTERM: 0, signal.SIGINT: 130}[stop], "", "")
+
+
+def test_a_served_bundle_is_not_cleared_away(server, small_run):
+    assert is_held(small_run.folder / "bundle")
+    server.stop()
+    assert not is_held(small_run.folder / "bundle")
 
 
 def test_the_printed_query_works(server, small_run):

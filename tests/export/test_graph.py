@@ -93,6 +93,65 @@ def test_activations_are_unsigned_and_pairs_are_standard(written):
     assert {points[n.input[2]] for n in activations} == {TensorProto.UINT8}
 
 
+def test_logits_leave_in_float_and_the_head_keeps_its_int8_weights(written):
+    """Of 256 steps for all logits two classes often share the highest: the lower index, not the image, then decides."""
+    model = onnx.load(written.int8)
+    [head] = [node for node in model.graph.node if "logits" in node.output]
+    assert head.op_type == "Gemm"
+    dequantised = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    kinds = {i.name: i.data_type for i in model.graph.initializer}
+    assert kinds[dequantised[head.input[1]]] == TensorProto.INT8 and head.input[0] in dequantised
+    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    assert {i.name for i in model.graph.initializer} <= names  # no scale is left over
+    logits_NK = Predictor.open(written.int8, written.contract).predict_all(pixels(600))
+    assert len(np.unique(logits_NK)) > 600
+    highest_N2 = np.sort(logits_NK, axis=1)[:, -2:]
+    assert (highest_N2[:, 0] < highest_N2[:, 1]).all()
+
+
+class Ending(torch.nn.Module):
+    """A network of two convolutions whose logits come about in one of several ways."""
+
+    def __init__(self, ending: str) -> None:
+        super().__init__()
+        self.ending = ending
+        self.first, self.last = torch.nn.Conv2d(3, 6, 3, padding=1), torch.nn.Conv2d(6, 3, 1)
+        self.linear = torch.nn.Linear(6 * 16, 3)
+
+    def forward(self, x_NCHW):
+        x = torch.relu(self.first(x_NCHW))
+        if self.ending == "linear":
+            return self.linear(x.flatten(1))
+        if self.ending == "sum of two":
+            return self.linear(x.flatten(1)) + self.last(x).mean((2, 3))
+        if self.ending == "softplus":
+            return torch.nn.functional.softplus(self.linear(x.flatten(1)))
+        x = self.last(x)
+        return torch.relu(x).mean((2, 3)) if self.ending == "relu, mean" else torch.relu(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("ending", ["linear", "sum of two", "softplus", "relu, mean", "mean, relu"])
+def test_nothing_behind_the_last_layers_is_quantised_or_lost(ending, mlp, rows, tmp_path):
+    torch.manual_seed(0)
+    model = Ending(ending).eval()
+    contract = Contract(input=rows.info.input, labels=rows.info.labels)
+    graph.write_float32(model, mlp, contract, tmp_path / "a.onnx")
+    ranges = graph.calibrate(tmp_path / "a.onnx", contract, pixels(200))
+    graph.write_int8(
+        tmp_path / "a.onnx", Quantisation(ranges=ranges, float_nodes=[], reduce_range=True), tmp_path / "b.onnx"
+    )
+    float32, int8 = (Predictor.open(tmp_path / f"{x}.onnx", contract).predict_all(pixels(300)) for x in "ab")
+    assert np.abs(float32 - int8).max() < 0.05 * np.ptp(float32)
+    if "relu" in ending:
+        assert (int8 >= 0).all()
+    if ending != "mean, relu":  # of which many are zero
+        assert len(np.unique(int8)) > 300
+    nodes = onnx.load(tmp_path / "b.onnx").graph.node
+    last = max(k for k, node in enumerate(nodes) if node.op_type in ("Conv", "Gemm", "MatMul"))
+    assert not [node for node in nodes[last:] if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(quantised_weights(tmp_path / "b.onnx")) >= 2
+
+
 def test_a_node_left_in_float_keeps_its_float_weights(written, tmp_path):
     head = next(n for n in reversed(onnx.load(written.float32).graph.node) if n.op_type == "Gemm")
     quantisation = written.quantisation.model_copy(update={"float_nodes": [head.name]})

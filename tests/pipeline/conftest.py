@@ -20,8 +20,7 @@ class Ended(NamedTuple):
 @pytest.fixture
 def bigstep(monkeypatch, capfd):
     """Return a function that runs `bigstep ARGUMENTS` as the console script does."""
-    for name in ("PYTHONSAFEPATH", "ORT_DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, "1")  # main sets it; this takes it back after the test
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # main sets it; this takes it back after the test
     monkeypatch.setenv("COLUMNS", "200")  # so that boxes do not break a message in two
 
     def call(*arguments):
@@ -37,8 +36,8 @@ def bigstep(monkeypatch, capfd):
 
 @pytest.fixture
 def run_copy(small_run, tmp_path):
-    """Return a copy of the small run's folder, free to change."""
-    return shutil.copytree(small_run.folder, tmp_path / "run")
+    """Return a copy of the small run's folder, free to change, as `cp -r` makes one: a link stays a link."""
+    return shutil.copytree(small_run.folder, tmp_path / "run", symlinks=True)
 
 
 @pytest.fixture

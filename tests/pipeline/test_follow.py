@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from bigstep.config_file import PRESETS, to_toml
 from bigstep.errors import ConfigError
+from bigstep.lock import held
 from bigstep.records.trained import Moment, Recipe, Trial
 from bigstep.terminal import Terminal
 from pipeline.follow import place
 from pipeline.follow.view import Screen, number, trend
-from pipeline.lock import held
 from pipeline.store import Store
 
 ALARM = "step 126: the L2 norm of the weights grew from 10 at step 0 to 23.4; try a rate below 0.25"
@@ -48,7 +48,7 @@ def write_trial(folder, status="fitted", steps=189):
 def run(tmp_path):
     """Return a run folder in which one watched trial goes on, one diverged with an alarm, and one was not watched."""
     training = tmp_path / "run" / "partial" / "train-0123"
-    write_log(training / "work" / "sgd-0.2236-m0.9-s0", *map(measurement, range(4)), torn='{"step":')
+    write_log(training / "work" / "sgd-0.2236-m0.9-s0~1a2b3c4d", *map(measurement, range(4)), torn='{"step":')
     alarmed = [measurement(0), measurement(1, stability=1.33), measurement(2, l2=23.4, alarms={"norm": ALARM})]
     write_log(training / "trials" / "sgd-0.5-s0", *alarmed)
     write_trial(training / "trials" / "sgd-0.5-s0", "diverged")
@@ -84,11 +84,21 @@ def test_a_trial_that_goes_on_after_it_had_stopped_is_at_work(bigstep, run):
     training = run / "partial/train-0123"
     write_trial(training / "trials" / "sgd-0.1-s0", "stopped")
     assert "stop" in bigstep("follow", run, "--once").out
-    again = shutil.copytree(training / "trials" / "sgd-0.1-s0", training / "work" / "sgd-0.1-s0")
-    shutil.copytree(again, training / "work" / ".sgd-0.1-s0")
+    again = shutil.copytree(training / "trials" / "sgd-0.1-s0", training / "work" / "sgd-0.1-s0~1a2b3c4d")
+    shutil.copytree(again, training / "work" / ".rehearsal")
     write_log(again, *map(measurement, range(5)))
     rows = [line.split() for line in bigstep("follow", run, "--once").out.splitlines() if "sgd-0.1-s0" in line]
     assert [row[:3] for row in rows] == [["sgd-0.1-s0", "runs", "252"]]
+
+
+def test_attempts_that_were_left_behind_are_not_shown(bigstep, run):
+    training = run / "partial/train-0123"
+    for attempt, epochs in (("1", 2), ("2", 6), ("3", 3)):
+        write_log(training / "work" / f"sgd-0.2-s0~{attempt}", *map(measurement, range(epochs)))
+        write_log(training / "work" / f"sgd-0.5-s0~{attempt}", *map(measurement, range(epochs)))
+    rows = [line.split() for line in bigstep("follow", run, "--once").out.splitlines()]
+    assert [row[:3] for row in rows if "sgd-0.2-s0" in row] == [["sgd-0.2-s0", "runs", "315"]]
+    assert [row[1] for row in rows if "sgd-0.5-s0" in row][:1] == ["div.!"]
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "."])
@@ -139,7 +149,7 @@ def test_before_training_begins_and_without_logs_it_says_so(bigstep, run):
 def test_the_training_that_was_last_at_work_is_shown(run):
     stale = run / "partial" / "train-4567"
     write_log(stale / "work" / "old", measurement(0))
-    log = run / "partial/train-0123/work/sgd-0.2236-m0.9-s0/log.jsonl"
+    log = run / "partial/train-0123/work/sgd-0.2236-m0.9-s0~1a2b3c4d/log.jsonl"
     time.sleep(0.02)
     with log.open("a") as file:
         file.write("\n")
@@ -160,10 +170,10 @@ def test_it_follows_a_run_to_its_end(bigstep, run, monkeypatch):
         with Store(run).locked():
             begun.set()
             time.sleep(0.2)
-            write_log(training / "work" / "sgd-0.2236-m0.9-s0", *map(measurement, range(6)))
+            write_log(training / "work" / "sgd-0.2236-m0.9-s0~1a2b3c4d", *map(measurement, range(6)))
             time.sleep(0.2)
-            write_trial(training / "work" / "sgd-0.2236-m0.9-s0", steps=315)
-            (training / "work" / "sgd-0.2236-m0.9-s0").rename(training / "trials" / "sgd-0.2236-m0.9-s0")
+            write_trial(training / "work" / "sgd-0.2236-m0.9-s0~1a2b3c4d", steps=315)
+            (training / "work" / "sgd-0.2236-m0.9-s0~1a2b3c4d").rename(training / "trials" / "sgd-0.2236-m0.9-s0")
             (run / "records").mkdir()
             training.rename(run / "records" / "trained-89ab")
             time.sleep(0.2)

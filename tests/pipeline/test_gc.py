@@ -9,6 +9,7 @@ import pytest
 
 from bigstep.config_file import to_toml
 from bigstep.errors import ConfigError, RecordError
+from bigstep.records.bundle import Bundle
 from pipeline import gc
 from pipeline.dry_run import dry_run
 from pipeline.run import run
@@ -23,11 +24,22 @@ def everything(folder):
     return {p.relative_to(folder).as_posix(): p.lstat().st_mtime_ns for p in folder.rglob("*")}
 
 
+def _retell(bundle):
+    """Draw another report into a bundle, as another run would have had it."""
+    (bundle / "report.html").write_text("another")
+    Bundle.seal(bundle, Bundle.open(bundle.parent.parent / "bundle").info)
+
+
 def litter(folder):
     """Leave what killed runs and other settings leave; return the paths that have to go."""
     other = shutil.copytree(next(folder.glob("records/images-*")), folder / "records" / "images-0123456789abcdef")
     shutil.copytree(other, folder / "records" / f".{other.name}.old")
     shutil.copytree(folder / "bundle", folder / ".bundle.old")
+    (folder / ".bundle.tmp").symlink_to((folder / "bundle").readlink())
+    bundle = shutil.copytree(folder / "bundle", folder / "bundles" / "0123456789abcdef-0123456789abcdef")
+    _retell(bundle)
+    shutil.copytree(bundle, folder / "bundles" / f".{bundle.name}.old")
+    (folder / "measured" / "0123456789abcdef-0123456789abcdef.json").write_text("{}")
     (folder / "keys" / "aa.json").write_text(json.dumps({"record": other.name, "digest": "0"}))
     (folder / "keys" / "bb.json").write_text("not JSON")
     (folder / "keys" / "cc.tmp").write_text("")
@@ -36,6 +48,10 @@ def litter(folder):
     return sorted(
         [
             ".bundle.old",
+            ".bundle.tmp",
+            f"bundles/{bundle.name}",
+            f"bundles/.{bundle.name}.old",
+            "measured/0123456789abcdef-0123456789abcdef.json",
             f"records/.{other.name}.old",
             f"records/{other.name}",
             "keys/aa.json",
@@ -75,13 +91,31 @@ def test_the_records_of_the_bundle_stay_when_the_configuration_has_moved_on(run_
     run(moved, run_copy, until="data")
     kept = {p.name for p in (run_copy / "records").iterdir()}
     assert gc.find(run_copy) == [] and len(kept) == 6
-    shutil.rmtree(run_copy / "bundle")
+    (run_copy / "bundle").unlink()
     gone = [path for path in names(gc.find(run_copy), run_copy) if path.startswith("records/")]
     assert len(gone) == 5, "without the bundle nothing needs what the older configuration made"
 
 
+def test_a_bundle_that_is_served_stays_until_the_server_ends(run_copy):
+    other = shutil.copytree(run_copy / "bundle", run_copy / "bundles" / "fedc-ba98")
+    _retell(other)
+    with Bundle.open(other).held():
+        assert gc.remove(run_copy) == []
+    assert names(gc.remove(run_copy), run_copy) == ["bundles/fedc-ba98"]
+
+
+def test_the_bundle_that_the_report_tells_of_stays_beside_the_last_that_passed(run_copy, small_config):
+    failing = small_config.model_copy(update={"verify": small_config.verify.model_copy(update={"floor": 0.99})})
+    judged = run(failing, run_copy)
+    assert judged.judged.outcome == "failed" and gc.find(run_copy) == []
+    run(small_config, run_copy)
+    gone = names(gc.find(run_copy), run_copy)
+    assert f"bundles/{judged.bundle.folder.name}" in gone and any(name.startswith("records/verdict") for name in gone)
+    assert not any(name.startswith("measured/") for name in gone)
+
+
 def test_what_an_interrupted_training_would_go_on_from_stays(run_copy, small_config):
-    shutil.rmtree(run_copy / "bundle")
+    (run_copy / "bundle").unlink()
     key = next(step.key for step in dry_run(small_config, run_copy).steps if step.stage == "train")
     (run_copy / "keys" / f"{key}.json").unlink()
     begun = Store(run_copy).partial("train", key)

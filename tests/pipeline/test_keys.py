@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bigstep import own_packages
 from bigstep.config import Config, TrainConfig, storage_only
-from pipeline import closure, keys
+from pipeline import closure, keys, readings
 from pipeline.dry_run import dry_run
-from pipeline.stages import DATA, MAP, NAMES, STAGES, TRAIN
+from pipeline.stages import DATA, MAP, NAMES, STAGES, TRAIN, VERIFY
 
 STAGE = {stage.name: stage for stage in (*STAGES, MAP)}
 READS = {"train": ["data"], "compress": ["data", "train"], "export": ["data", "train", "compress"]}
@@ -35,7 +36,11 @@ class Recorder:
         return getattr(self.section, name)
 if __name__ == "__main__":
     from bigstep.config import Config
-    settings = Recorder(getattr(Config.model_validate_json(sys.argv[2]), section))
+    config = Config.model_validate_json(sys.argv[2])
+    settings = Recorder(getattr(config, section))
+    if extra.pop("heeds"):
+        from bigstep.rules import Demands
+        extra["demands"] = Demands.of(config)
     found = []
     for module, kind, folder in records:
         found.append(getattr(importlib.import_module(module), kind).open(Path(folder)))
@@ -52,7 +57,7 @@ def test_what_a_stage_loads_and_reads_is_in_its_key(small_run, small_config, tmp
         (tmp_path / folder).mkdir()
     (tmp_path / "hooks" / "sitecustomize.py").write_text(NOTE)
     (tmp_path / "stage.py").write_text(RUN)
-    extra = {"device": "cpu"} if stage.on_device else {}
+    extra = {"heeds": stage.heeds} | ({"device": "cpu"} if stage.on_device else {})
     arguments = json.dumps([stage.door, stage.reads, given, str(tmp_path / "out"), extra])
     paths = os.pathsep.join([str(tmp_path / "hooks"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "NOTES": str(tmp_path / "notes"), "PYTHONSAFEPATH": "1"}
@@ -63,7 +68,7 @@ def test_what_a_stage_loads_and_reads_is_in_its_key(small_run, small_config, tmp
     notes = list((tmp_path / "notes").iterdir())
     assert len(notes) > (1 if stage in (TRAIN, MAP) and len(os.sched_getaffinity(0)) > 1 else 0)
     loaded = {module for note in notes for module in note.read_text().splitlines()}
-    ours = {m for m in loaded if m.partition(".")[0] in closure.OURS and is_file(m)}
+    ours = {m for m in loaded if m.partition(".")[0] in own_packages.NAMES and is_file(m)}
     assert stage.door in ours and ours - code.modules == {"bigstep.config"}
     read = set(json.loads(done.stdout)) - {"model_copy"}
     assert read and read <= {
@@ -73,7 +78,7 @@ def test_what_a_stage_loads_and_reads_is_in_its_key(small_run, small_config, tmp
 
 
 def is_file(module):
-    return (closure.ROOT / f"{module.replace('.', '/')}.py").is_file()
+    return (own_packages.ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 
 def key(name, config=None, inputs="d", device="cpu"):
@@ -93,6 +98,7 @@ def test_inputs_device_packages_and_code_count(monkeypatch):
     assert all_keys() == before and len(set(before.values())) == 6
     assert differing(before, all_keys(inputs="e")) == {*STAGE} - {"data"}
     assert differing(before, all_keys(device="cuda")) == {"train", "compress", MAP.name}
+    assert differing(before, all_keys(config=Config(numerics="portable"))) == {*before} - {"data"}
     for method, value in (("versions", {"python": "99"}), ("digest", "another")):
         with monkeypatch.context() as patch:
             patch.setattr(closure.Closure, method, lambda _, value=value: value)
@@ -122,13 +128,19 @@ def with_section(config, section, **values):
         ("data", {"severity": 2}, set()),  # of other sets than the digits
         ("data", {"conflicting": 0.1}, {"data"}),
         ("compress", {"margin": 0.3}, {"compress"}),
-        ("export", {"max_batch": 3}, {"export"}),
-        ("verify", {"margin": 0.3}, {"verify"}),
+        ("export", {"int8_agreement": 0.9}, {"compress", "export"}),  # compression keeps what export and gate let pass
+        ("verify", {"margin": 0.3}, {"verify"}),  # compression is stricter
+        ("verify", {"margin": 0.01}, {"compress", "verify"}),
+        ("verify", {"groups": ("all",)}, {"compress", "verify"}),
     ],
 )
 def test_a_setting_counts_where_it_is_read(section, values, stages):
     changed = with_section(Config(), section, **values)
     assert differing(all_keys(), all_keys(config=changed)) == stages
+
+
+def test_a_budget_decides_nothing_that_compression_does():
+    assert "compress" not in differing(all_keys(), all_keys(config=with_section(Config(), "verify", max_p99_ms=5.0)))
 
 
 def test_where_and_how_much_is_stored_counts_nowhere(small_config, small_run):
@@ -141,7 +153,8 @@ def test_every_setting_is_read_by_somebody():
 
     for stage in STAGES:
         section = stage.section(Config())
-        code = closure.of(stage.door, *(BUILDERS.values() if stage is DATA else ()))
+        beside = {DATA: BUILDERS.values(), VERIFY: (readings.DOOR,)}.get(stage, ())
+        code = closure.of(stage.door, *beside)
         read = {*keys.settings(section, code.attributes), *storage_only(type(section))}
         properties = [vars(type(section))[name] for name in read if isinstance(vars(type(section)).get(name), property)]
         resolved = " ".join(inspect.getsource(one.fget) for one in properties)
@@ -158,4 +171,6 @@ def test_pretrained_weights_count_by_their_content(tmp_path):
 
 
 def test_paths_are_those_of_this_checkout():
-    assert Path(closure.__file__).is_relative_to(closure.ROOT) and closure.of("train.stage").root == closure.ROOT
+    assert (
+        Path(closure.__file__).is_relative_to(own_packages.ROOT) and closure.of("train.stage").root == own_packages.ROOT
+    )

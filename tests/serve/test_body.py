@@ -36,6 +36,42 @@ def test_answer_names_the_model(http, bundle, random_images):
     assert answer.json()["model"] == {"name": "pets", "sha256": bundle.info.forms[0].sha256}
 
 
+@pytest.mark.parametrize("fmt", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_a_file_among_raw_pixels_is_decoded(http, bundle, predictor, random_images, image_file, fmt, check_answer):
+    """Not taken for pixels, which a length that happens to fit would turn into a label of noise."""
+    content = image_file(random_images(1)[0], fmt)
+    padded = content + bytes(-len(content) % 72)
+    for body in (content, padded):
+        answer = http.post("/predict", content=body, headers=RAW)
+        check_answer(answer, predictor, decode(content, bundle.info.contract.input)[None])
+
+
+@pytest.mark.parametrize("mark", [b"\0\0\0\x18ftypheic", b"8BPS\0\1", b"\x89PNG\r\n\x1a\n"])
+def test_nor_is_one_that_cannot_be_read(http, mark, check_refused):
+    check_refused(http.post("/predict", content=mark.ljust(72, b"\1"), headers=RAW), 415)
+
+
+@pytest.mark.parametrize("pixels", [b"\xff\xd8\xff", b"\xff\x0a\x01", b"P6\n", b"BM\x07\x08\x09\x0a\x0b"])
+def test_pixels_that_begin_like_a_file_are_pixels(http, predictor, pixels, check_answer):
+    body = pixels.ljust(72, b"\7")
+    image = np.frombuffer(body, np.uint8).reshape(1, 6, 4, 3)
+    check_answer(http.post("/predict", content=body, headers=RAW), predictor, image)
+
+
+def test_a_form_with_a_preamble_or_bare_line_feeds_is_read(http, predictor, random_images, image_file, check_answer):
+    """RFC 2046 has readers pass over a preamble; the content of a file keeps every byte, line ends too."""
+    images = random_images(3)
+    contents = [image_file(image) + b"\r\n\n\r" for image in images]
+    part = '--B{e}Content-Disposition: form-data; name="file"; filename="a.png"{e}Content-Type: image/png{e}{e}'
+    for end, before, after in (("\r\n", "This is MIME.\r\n", ""), ("\n", "", ""), ("\n", "--Boo\n", "\nbehind\n--B\n")):
+        start, stop = part.format(e=end).encode(), end.encode()
+        body = before.encode() + b"".join(start + content + stop for content in contents) + b"--B--" + stop
+        answer = http.post(
+            "/predict", content=body + after.encode(), headers={"Content-Type": "multipart/form-data; boundary=B"}
+        )
+        check_answer(answer, predictor, images)
+
+
 @pytest.mark.parametrize("content_type", ["image/png", "IMAGE/JPEG; q=1", "image/whatever"])
 def test_the_bytes_decide_not_the_image_type(http, predictor, random_images, image_file, content_type, check_answer):
     images = random_images(1)

@@ -19,6 +19,7 @@ RAW = {"Content-Type": "application/octet-stream"}
     [
         ({"max_images": 0}, "max_images is out of range(.|\n)*at least 1"),
         ({"threads": 100_000}, "threads is out of range(.|\n)*usable cores"),
+        ({"keep_alive_s": 0}, "keep_alive_s is out of range(.|\n)*at least 1"),
         ({"request_timeout_s": 0.0}, "request_timeout_s is out of range(.|\n)*finite time above 0"),
         ({"request_timeout_s": inf}, "request_timeout_s(.|\n)*finite time"),
         ({"request_timeout_s": nan}, "request_timeout_s(.|\n)*finite time"),

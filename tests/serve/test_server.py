@@ -1,5 +1,6 @@
 """The real process: a port on 127.0.0.1, signals, exit codes."""
 
+import http.client
 import json
 import os
 import signal
@@ -7,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
 from bigstep.errors import ConfigError, NoVerdict
 from serve.app import serve
+from serve.limits import Limits
 from serve.server import bind, url
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -38,7 +41,9 @@ def slow(self, images):
     return works(self, images)
 Predictor.predict = slow
 try:
-    serve(Path(sys.argv[1]), port=0, limits=Limits(max_body_bytes=1_000_000, request_timeout_s=float(sys.argv[3])))
+    timeout_s, keep_alive_s = float(sys.argv[3]), int(sys.argv[4])
+    limits = Limits(max_body_bytes=1_000_000, request_timeout_s=timeout_s, keep_alive_s=keep_alive_s)
+    serve(Path(sys.argv[1]), port=0, limits=limits)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -47,9 +52,9 @@ except KeyboardInterrupt:
 class Process:
     """Start a server in a process of its own, and wait for the line that says it is ready."""
 
-    def __init__(self, folder, slow_s=0.0, timeout_s=30.0):
+    def __init__(self, folder, slow_s=0.0, timeout_s=30.0, keep_alive_s=75):
         self.child = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(folder), str(slow_s), str(timeout_s)],
+            [sys.executable, "-c", SCRIPT, str(folder), str(slow_s), str(timeout_s), str(keep_alive_s)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -150,6 +155,72 @@ def test_large_bodies_clients_that_leave_and_an_interrupt(process):
     server.child.send_signal(signal.SIGINT)
     out, err = server.child.communicate(timeout=10)
     assert (server.child.returncode, out, err) == (130, "", "")
+
+
+OFFERS = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    b"Connection: upgrade\r\nUpgrade: TLS/1.0\r\n",
+]
+SMUGGLED = b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_what_is_inside_a_body_is_not_a_request_and_headers_end(process):
+    """Java's HttpClient and curl offer h2c; a parser that believes them reads their body as the next request."""
+    server = process()
+    raw = b"Content-Type: application/octet-stream\r\n"
+    whole = b"Content-Length: 72\r\n\r\n" + bytes(72)
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n48\r\n" + bytes(72) + b"\r\n0\r\n\r\n"
+    hiding = b"Content-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED
+    last = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    for offer in OFFERS:
+        for body, status in ((whole, b"200"), (chunked, b"200"), (hiding, b"400")):
+            for pause_s in (0, 0.05):
+                with connect(server) as client:
+                    client.sendall(HEAD + raw + offer + body[:30])
+                    time.sleep(pause_s)
+                    client.sendall(body[30:] + last)
+                    answer = whole_answer(client)
+                assert answer.startswith(b"HTTP/1.1 " + status), answer
+                assert answer.count(b"HTTP/1.1 ") == 2 and answer.endswith(b'{"status":"live"}'), answer
+
+    before_kb = resident_kb(server)
+    for endless in (b"GET /", b"GET /model HTTP/1.1\r\nHost: x\r\nX-Long: ", b"GET /model HTTP/1.1\r\nHost: x\r\n"):
+        part = b"a:\r\n" * 16384 if endless.endswith(b"x\r\n") else b"a" * 65536
+        with connect(server) as client, pytest.raises(OSError, match=r"reset|Broken"):  # noqa: PT012
+            client.sendall(endless)
+            for _ in range(480):  # 30 MB
+                client.sendall(part)
+    assert resident_kb(server) < before_kb + 8_000
+    assert httpx.get(f"{server.url}/health/live").status_code == 200
+
+
+def resident_kb(server):
+    status = Path(f"/proc/{server.child.pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+
+
+def test_a_connection_that_rests_is_kept_as_long_as_was_said(process):
+    server = process(keep_alive_s=1)
+    resting = http.client.HTTPConnection("127.0.0.1", int(server.url.rpartition(":")[2]), timeout=10)
+    for pause_s in (0, 0.5, 0.5):
+        time.sleep(pause_s)
+        resting.request("POST", "/predict", bytes(72), RAW)
+        assert resting.getresponse().read().startswith(b'{"model"')
+    kept, began_s = resting.sock, time.monotonic()
+    assert kept.recv(10) == b"" and time.monotonic() - began_s > 0.5
+    resting.close()
+    assert Limits().keep_alive_s > 60, "proxies keep theirs for 60 s"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_every_address_means_those_of_ipv4_too():
+    with bind("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, port), timeout=2).close()
+    with bind("::1", 0) as listener, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=2)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

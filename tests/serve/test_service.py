@@ -249,6 +249,7 @@ def test_model_states_the_contract(http, bundle):
     )
     assert answer["accepts"] == ["image/*", "application/octet-stream", "multipart/form-data"]
     assert answer["verdict"]["outcome"] == "passed"
+    assert answer["verdict"]["says"].endswith("level of robustness not required: conflicting 90.0%, aligned 97.0%.")
     assert [g["group"] for g in answer["verdict"]["groups"]] == ["aligned", "conflicting", "label=emu"]
     assert answer["limits"]["max_images"] == 40
 

@@ -1,9 +1,13 @@
 """The learning-rate map and what is chosen from it, from trials written by hand."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from bigstep.config import TrainConfig
 from bigstep.errors import TrainError
@@ -15,7 +19,7 @@ RULE = "{score:.3f}, of {conflicting:.3f} and {prunability:.3f}"
 def chosen(trials, weight=0.5):
     score = choose.by_groups(weight)
     rates = sorted({t.recipe.rate for t in trials})
-    return choose.choose(choose.rate_points(trials, score), trials, score, RULE, rates)
+    return choose.choose(trials, score, RULE, rates)
 
 
 def test_the_grid_is_logarithmic_and_holds_both_ends():
@@ -44,6 +48,13 @@ def test_the_map_averages_over_seeds(make_trial):
     assert {name: high.numbers[name] for name in means} == pytest.approx(means)
     assert high.score == pytest.approx(0.75 * 0.7 + 0.25 * 0.8)
     assert low.score == pytest.approx(0.75 * 0.3 + 0.25 * 0.4)
+
+
+@pytest.mark.parametrize(("priority", "weight"), [("robust", 0.8), ("balanced", 0.5), ("small", 0.2)])
+def test_a_priority_weighs_robustness_as_documented(make_trial, priority, weight):
+    robust, small = make_trial(0.1, conflicting=1.0, prunability=0.0), make_trial(0.1, conflicting=0.0, prunability=1.0)
+    score = choose.by_groups(TrainConfig(priority=priority).robust_weight)
+    assert (score([robust]), score([small])) == pytest.approx((weight, 1 - weight))
 
 
 @pytest.mark.parametrize(("weight", "rate"), [(1.0, 0.4), (0.0, 0.1), (0.5, 0.2)])
@@ -100,7 +111,7 @@ def test_a_choice_at_the_edge_of_the_grid_is_marked(make_trial, best, at_edge):
 def test_the_edge_is_that_of_the_grid_not_of_what_was_tried(make_trial):
     trials = [make_trial(rate, conflicting=rate) for rate in (0.1, 0.2)]
     score = choose.by_groups(0.5)
-    choice = choose.choose(choose.rate_points(trials, score), trials, score, RULE, [0.05, 0.1, 0.2, 0.4])
+    choice = choose.choose(trials, score, RULE, [0.05, 0.1, 0.2, 0.4])
     assert choice.trial == "sgd-0.2-s0" and not choice.at_edge
 
 
@@ -155,13 +166,68 @@ def test_a_grid_without_a_fitted_trial_has_no_biased_baseline(make_trial):
     assert baseline.trial is None and "no seed fitted" in baseline.why
 
 
-def test_a_rate_with_fewer_seeds_is_no_finalist(make_trial):
-    trials = [
-        make_trial(0.1, 0, conflicting=0.5),
-        make_trial(0.1, 1, conflicting=0.5),
-        make_trial(0.2, 0, conflicting=0.9),  # the search has given it up, or could not afford more
+def table(make_trial, **scores):
+    """Return a trial for every score, listed by rate; conflicting accuracy and prunability are both the score."""
+    return [
+        make_trial(float(rate.removeprefix("r")), seed, conflicting=value, prunability=value)
+        for rate, values in scores.items()
+        for seed, value in enumerate(values)
     ]
-    assert chosen(trials).trial == "sgd-0.1-s0"
+
+
+def test_more_seeds_do_not_make_up_for_a_score_that_is_lower_beyond_the_noise(make_trial):
+    """A budget that ends while a rate is confirmed leaves it with the most seeds, which once chose it by itself."""
+    few, many = [0.809, 0.811, 0.813], [0.768, 0.771, 0.769, 0.772, 0.770]
+    choice = chosen(table(make_trial, **{"r0.03": few, "r0.17": many}))
+    assert choice.trial == "sgd-0.03-s2"
+    assert choice.why.startswith("Rate 0.03 has the highest score, 0.811, of 0.811 and 0.811, of 2 rates")
+    assert "that fitted with 3 to 5 seeds, itself with 3." in choice.why
+    alone = chosen(table(make_trial, **{"r0.1": [0.5, 0.5], "r0.2": [0.7]}))
+    assert alone.trial == "sgd-0.2-s0"  # without any spread a single seed is as good as two
+
+
+def test_of_two_that_chance_may_tell_apart_the_one_with_more_seeds_is_chosen_and_said_so(make_trial):
+    many = [0.70, 0.74, 0.72, 0.71, 0.73, 0.72, 0.72, 0.72]
+    choice = chosen(table(make_trial, **{"r0.1": many, "r0.2": [0.725]}))
+    assert choice.trial == "sgd-0.1-s1"
+    assert "highest score" not in choice.why
+    assert choice.why.startswith("Rate 0.1 has a score of 0.720, of 0.720 and 0.720, over 8 seeds, of 2 rates")
+    assert "0.2 has 0.725, but over 1 seed, which may be chance: with 95% confidence" in choice.why
+    s = math.sqrt(sum((value - 0.72) ** 2 for value in many) / 7)  # by hand, with t from a table
+    low, bound = 0.725 - 1.8946 * s, 0.72 - 1.8946 * s / math.sqrt(8)
+    assert f"at least {low:.3f}, and the chosen rate's at least {bound:.3f}" in choice.why
+
+
+scores = st.lists(st.integers(0, 100).map(lambda percent: percent / 100), min_size=1, max_size=13)
+tables = st.lists(scores, min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=300)
+@given(drawn=tables, weight=st.floats(0, 1))
+def test_nothing_is_chosen_that_the_table_ranks_lower_beyond_its_noise(make_trial, drawn, weight):
+    trials = table(make_trial, **{f"r{k + 1}": values for k, values in enumerate(drawn)})
+    choice = chosen(trials, weight)
+    best = drawn[int(next(t.recipe.rate for t in trials if t.name == choice.trial)) - 1]
+    freedom = sum(len(values) - 1 for values in drawn)
+    squares = sum(len(values) * float(np.var(values)) for values in drawn)
+    noise = float(student.ppf(0.95, freedom)) * math.sqrt(squares / freedom) if freedom else 0.0
+    lead = [float(np.mean(values) - np.mean(best)) for values in drawn]
+    for values, ahead in zip(drawn, lead, strict=True):
+        assert ahead <= noise * math.sqrt(1 / len(values) + 1 / len(best)) + 1e-9
+        if len(values) >= len(best):  # no rate with as many seeds or more has a higher score
+            assert ahead <= 1e-9
+    said = "highest score" in choice.why
+    assert max(lead) <= 1e-9 if said else max(lead) >= 1e-9
+
+
+@settings(deadline=None, max_examples=100)
+@given(drawn=tables, more=st.floats(0.001, 1.0))
+def test_a_chosen_rate_stays_chosen_when_it_scores_higher(make_trial, drawn, more):
+    trials = table(make_trial, **{f"r{k + 1}": values for k, values in enumerate(drawn)})
+    rate = next(t.recipe.rate for t in trials if t.name == chosen(trials).trial)
+    drawn[int(rate) - 1] = [value + more for value in drawn[int(rate) - 1]]
+    again = table(make_trial, **{f"r{k + 1}": values for k, values in enumerate(drawn)})
+    assert next(t.recipe.rate for t in again if t.name == chosen(again).trial) == rate
 
 
 def signalled(make_trial, rate, seed=0, **values):
@@ -184,6 +250,23 @@ def test_without_bias_labels_signals_decide_by_the_formula(make_trial):
     assert choose.label_free(0.8, logits.__getitem__)(pair) == pytest.approx(expected)
 
 
+def test_where_one_rate_has_a_single_seed_agreement_counts_for_none(make_trial):
+    """Seeds agree more often than they are sure: counted for some rates alone it would decide for those."""
+    trials = [signalled(make_trial, 0.1, seed) for seed in (0, 1)]
+    trials += [signalled(make_trial, 0.2, train_separation=0.6)]
+    score = choose.label_free(0.5, lambda _: np.eye(3))  # all agree
+    assert score(trials[:2]) > score(trials[2:])
+    assert choose.comparable([trials[:2], trials[2:]], score) == pytest.approx([0.5, 0.525])
+    choice = choose.choose(trials, score, "{score:.3f}", [0.1, 0.2])
+    assert choice.trial == "sgd-0.2-s0"
+    [only] = choose.comparable([trials[:2]], score)
+    assert only == score(trials[:2])
+    with_agreement = choose.choose(trials[:2], score, "{score:.3f}", [0.1, 0.2]).why
+    assert f"{only:.3f}" in with_agreement and "Agreement" not in with_agreement
+    fuller = choose.choose([*trials[:2], signalled(make_trial, 0.2, train_separation=0.1)], score, "{score:.3f}", [0.1])
+    assert "Agreement between seeds is left out of these scores" in fuller.why
+
+
 @pytest.mark.parametrize(("weight", "rate"), [(0.8, 0.2), (0.2, 0.1)])
 def test_the_weight_decides_without_bias_labels_too(make_trial, weight, rate):
     trials = [
@@ -191,7 +274,7 @@ def test_the_weight_decides_without_bias_labels_too(make_trial, weight, rate):
         signalled(make_trial, 0.2, train_separation=0.9),
     ]
     score = choose.label_free(weight, {}.__getitem__)
-    choice = choose.choose(choose.rate_points(trials, score), trials, score, "{score:.3f}", [0.1, 0.2])
+    choice = choose.choose(trials, score, "{score:.3f}", [0.1, 0.2])
     assert choice.trial == f"sgd-{rate:g}-s0"
 
 

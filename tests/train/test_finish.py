@@ -61,7 +61,9 @@ def test_the_last_quarter_is_the_second_phase(setup, rows, kind):
 def test_a_run_that_fits_at_the_large_rate_has_no_second_phase(setup):
     job = Job("t", Recipe(optimizer="sgd", rate=0.1), 0, 600)
     plain, finished = setup("a", stop_loss=0.2), setup("b", stop_loss=0.2, finish="fine-tune", max_steps=600)
-    assert trial.run_trial(plain, job) == trial.run_trial(finished, job)
+    found = trial.run_trial(finished, job)
+    assert (found.finish, found.finish_rate) == ("fine-tune", 0.01)  # whoever trains it on has to know
+    assert trial.run_trial(plain, job) == found.model_copy(update={"finish": "none", "finish_rate": None})
     assert torch.equal(weights(plain, "t"), weights(finished, "t"))
 
 
@@ -79,6 +81,20 @@ def test_the_rate_never_rises_in_the_second_phase(setup):
     run = step.start(build(place.architecture, 0), SLOW)
     second = place.finish.begin(run, step.Plan(SLOW, 16, 1e-9, 36, 0), 48)
     assert second.plan.recipe.rate == second.run.optimizer.param_groups[0]["lr"] == SLOW.rate
+
+
+def test_statistics_of_averaged_weights_are_measured_anew():
+    x_NC, y_N = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) + 1, torch.arange(64) % 3
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    recipe = Recipe(optimizer="sgd", rate=0.5)
+    plan = step.Plan(recipe, 16, 1e-9, 8, 0)
+    run = step.fit(step.start(model, recipe), x_NC, y_N, plan)
+    second = Finish("average", 0.0, 16).begin(run, plan, 16)
+    step.fit(second.run, x_NC, y_N, second.plan, second.after_epoch)
+    found = second.finished(x_NC, lambda m: mean_loss(m, x_NC, y_N), 1e-9).model
+    hidden_ND = found[0](x_NC).detach()
+    torch.testing.assert_close(found[1].running_mean, hidden_ND.mean(dim=0))
+    torch.testing.assert_close(found[1].running_var, hidden_ND.var(dim=0))
 
 
 class Killed(BaseException):

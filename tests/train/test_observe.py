@@ -127,7 +127,7 @@ def test_a_resumed_run_writes_the_log_of_an_undisturbed_one(setup, tmp_path, mon
         patch.setattr(step, "save_checkpoint", killed_at_epoch_5)
         with pytest.raises(Killed):
             run_trial(again, JOB)
-    log = again.out / "work" / JOB.name / LOG
+    [log] = again.out.glob(f"work/{JOB.name}~*/{LOG}")
     assert [m.step for m in read_log(log)][-1] == 30
     with log.open("a") as file:
         file.write('{"step":36,"epo')

@@ -135,6 +135,28 @@ def dead_network() -> nn.Sequential:
     return model
 
 
+@pytest.mark.parametrize(("multiple", "epoch", "status"), [(4.9, 3, None), (5.1, 3, "diverged"), (5.1, 2, None)])
+def test_a_loss_of_five_times_chance_is_divergence_from_the_third_epoch_on(points, multiple, epoch, status):
+    recipe = Recipe(optimizer="sgd", rate=0.1)
+    run = step.start(linear(), recipe)
+    run.epoch = epoch - 1
+    step.end_epoch(run, multiple * math.log(3), *points, plan(recipe))
+    assert run.status == status
+
+
+@pytest.mark.parametrize(("multiple", "status"), [(0.979, None), (0.981, "collapsed")])
+def test_five_epochs_hardly_below_chance_with_constant_outputs_are_a_collapse(points, multiple, status):
+    recipe = Recipe(optimizer="sgd", rate=0.1)
+    model = linear()
+    nn.init.zeros_(model.weight)
+    run = step.start(model, recipe)
+    seen = []
+    for _ in range(5):
+        step.end_epoch(run, multiple * math.log(3), *points, plan(recipe))
+        seen.append(run.status)
+    assert seen == [None] * 4 + [status]
+
+
 def test_a_network_whose_units_are_dead_has_collapsed(points):
     recipe = Recipe(optimizer="sgd", rate=0.01)
     run = step.fit(step.start(dead_network(), recipe), *points, plan(recipe, max_steps=6000))

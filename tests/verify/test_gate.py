@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bigstep import rules
 from bigstep.config import VerifyConfig
 from bigstep.errors import RecordError
 from bigstep.records.exported import Rung
@@ -140,7 +141,7 @@ def test_other_bytes_than_compression_judged_fail_bytes(world):
     ],
 )
 def test_rung_of_the_ladder(measure, measured, limit, expected):
-    check = gate.parity(Rung(network="compact", name="r", measure=measure, measured=measured, limit=limit, n=8))
+    check = rules.parity(Rung(network="compact", name="r", measure=measure, measured=measured, limit=limit, n=8))
     assert check.outcome == expected
     assert check.measured is None or np.isfinite(check.measured)
 
@@ -195,12 +196,12 @@ def test_borderline_model_is_undecided_and_says_what_would_decide(world, model_w
 def test_number_of_sources_that_would_decide_is_right_where_it_is_known():
     nothing_lost, sources = np.ones(40, bool), np.arange(40)
     # Without a discordant pair the bound is z^2 / (n + z^2), so 3 points need 87.5 sources: 3 times 40 do, 2 do not.
-    assert gate.sources_to_decide(nothing_lost, nothing_lost, sources, CONFIG) == 120
+    assert rules.sources_to_decide(nothing_lost, nothing_lost, sources, CONFIG) == 120
 
 
 def test_no_number_of_sources_decides_at_the_margin():
     before, after = np.ones(100, bool), np.arange(100) >= 3
-    assert gate.sources_to_decide(before, after, np.arange(100), CONFIG) is None
+    assert rules.sources_to_decide(before, after, np.arange(100), CONFIG) is None
 
 
 def test_better_model_passes(world, model_weights):
@@ -267,6 +268,22 @@ def comparison(world):
     compared = gate.comparisons(CONFIG, evidence, exported)
     notes = gate.notes(CONFIG, evidence, compact, exported, compared)
     return {(c.form, c.group): c for c in compared}, gate.outcome(checks), notes
+
+
+def test_cells_without_test_images_are_told(world):
+    """Their accuracy is unknown, and the mean leaves them out."""
+    evidence, compact, exported = gathered(world)
+    compared = gate.comparisons(CONFIG, evidence, exported)
+    more = replace(evidence, values={**evidence.values, "colour": [*evidence.values["colour"], "mauve"]})
+    told = [
+        [
+            note
+            for note in gate.notes(CONFIG, one, compact, exported, compared)
+            if note.startswith("Unbiased accuracy is")
+        ]
+        for one in (evidence, more)
+    ]
+    assert told[0] == [] and "the mean over 9 of 12 cells of label and bias" in told[1][0]
 
 
 def test_failing_baseline_is_reported_but_does_not_decide(world):

@@ -48,9 +48,9 @@ def describe(architecture: Architecture) -> Architecture:
         ConfigError: the file of a user's network cannot be read.
         TrainError: it fails, or is not a network that can be trained and stored.
     """
-    model = build(architecture)
     if architecture.family == "own":
-        own.check(model, architecture)
+        own.check(architecture)
+    model = build(architecture)
     return architecture.model_copy(update={"widths": channels.prunable(model, architecture)})
 
 

@@ -48,6 +48,15 @@ class Channels:
         remove = graph.get_pruner_of_module(layer).prune_out_channels
         return graph.get_pruning_group(layer, remove, idxs=list(indices))
 
+    def weakest(self, name: str, count: int) -> list[int]:
+        """Return the channels of a layer that have the smallest norm, in rising order.
+
+        A channel's norm is the L2 norm of all weights that leave with it: its own, and those of the layers that read it
+        or are joined to it by a shortcut.
+        """
+        norms = tp.importance.GroupMagnitudeImportance(p=2)(self.group(name, range(self.width(name))))
+        return sorted(torch.argsort(norms, stable=True)[:count].tolist())
+
     def widths(self) -> dict[str, int]:
         """Return the width of every group that can shrink, by the name of its first layer, in the network's order.
 
@@ -59,11 +68,11 @@ class Channels:
         found: dict[str, int] = {}
         for graph in dict.fromkeys(self.graphs.values()):
             for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
-                members = [(dep.target.module, dep.handler) for dep, _ in group]
-                read = any(not graph.is_out_channel_pruning_fn(handler) for _, handler in members)
-                if read and all(_can_shrink(module) for module, _ in members):
-                    roots = [m for m, handler in members if _is_root(m) and graph.is_out_channel_pruning_fn(handler)]
-                    first = min((names[m] for m in roots), key=place.__getitem__)
+                members = [(d.target.module, places, graph.is_out_channel_pruning_fn(d.handler)) for d, places in group]
+                read = any(not writes for _, _, writes in members)
+                if read and all(_can_shrink(*member) for member in members):
+                    roots = [module for module, _, writes in members if writes and _is_root(module)]
+                    first = min((names[module] for module in roots), key=place.__getitem__)
                     found[first] = self.width(first)
         return dict(sorted(found.items(), key=lambda item: place[item[0]]))
 
@@ -88,23 +97,17 @@ def prunable(model: nn.Module, architecture: Architecture) -> dict[str, int]:
     """Return the widths of a network that can be made smaller; none, and a line in the log, if a user's has none.
 
     A user's network that moves channels to other axes, as attention does, is left alone. What is found in another is
-    tried on a copy: removing half of the channels, to which no layer listens any more, must leave the logits as they
-    are.
+    tried on a copy, as pruning will do it: removing the weaker half of the channels, to which no layer listens any
+    more, must leave the logits as they are.
     """
     if architecture.family != "own":
         return Channels(copy.deepcopy(model), architecture).widths()
-    trial, why = copy.deepcopy(model).eval(), ""
-    spec = architecture.input
+    spec, why = architecture.input, ""
     x_NCHW = torch.randn((2, spec.channels, spec.height_px, spec.width_px), generator=torch.Generator().manual_seed(0))
     try:
+        trial = copy.deepcopy(model).eval()
         why = ", ".join(sorted(_operations(trial(x_NCHW)) & set(ENTANGLING)))
-        found = {} if why else Channels(trial, architecture).widths()
-        half = {name: -(-width // 2) for name, width in found.items()}
-        _silence(trial, architecture, half)
-        before_NK = trial(x_NCHW).detach()
-        resize(trial, architecture.model_copy(update={"widths": half}))
-        after_NK = trial(x_NCHW).detach()
-        torch.testing.assert_close(after_NK, before_NK, rtol=1e-3, atol=1e-4 * float(before_NK.abs().max()))
+        found = {} if why else _tried(trial, architecture, x_NCHW)
     except Exception as error:  # a user's network may do what no tracing follows
         found, why = {}, str(error).partition("\n")[0]
     if not found:
@@ -112,13 +115,22 @@ def prunable(model: nn.Module, architecture: Architecture) -> dict[str, int]:
     return found
 
 
-def _silence(model: nn.Module, architecture: Architecture, widths: dict[str, int]) -> None:
-    """Set to zero what every layer makes of the channels that are to leave."""
+def _tried(model: nn.Module, architecture: Architecture, x_NCHW: torch.Tensor) -> dict[str, int]:
+    """Return the widths of a network in which half of every group can leave; raises whatever it meets where not."""
     channels = Channels(model, architecture)
-    for name, width in widths.items():
-        for dep, indices in channels.group(name, range(width, channels.width(name))):
+    widths = channels.widths()
+    leaving = {name: channels.weakest(name, width // 2) for name, width in widths.items()}
+    for name, indices in leaving.items():
+        for dep, places in channels.group(name, indices):
             if dep.handler in (tp.prune_linear_in_channels, tp.prune_conv_in_channels):
-                dep.target.module.weight.data[:, indices] = 0.0
+                dep.target.module.weight.data[:, places] = 0.0  # nobody listens to them any more
+    before_NK = model(x_NCHW).detach()
+    for name, indices in leaving.items():
+        if indices:
+            channels.group(name, indices).prune()
+    after_NK = model(x_NCHW).detach()
+    torch.testing.assert_close(after_NK, before_NK, rtol=1e-3, atol=1e-4 * float(before_NK.abs().max()))
+    return widths
 
 
 def _trace(model: nn.Module, example: torch.Tensor) -> Any:
@@ -146,7 +158,16 @@ def _is_root(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
 
 
-def _can_shrink(module: nn.Module) -> bool:
+def _can_shrink(module: nn.Module, places: Sequence[int], writes: bool) -> bool:
+    """Say whether a member of a group can lose any of its channels, each of which stands at a place of its own.
+
+    One channel that multiplies many, as in spatial attention, is tied to the first of them alone; where the larger of
+    two channels is taken, both stand at one place.
+    """
+    if len(set(places)) < len(places):
+        return False
+    if writes and isinstance(module, nn.Conv2d | nn.Linear) and _is_root(module) and len(places) < len(module.weight):
+        return False
     if isinstance(module, nn.Conv2d):
         return module.groups in (1, module.in_channels)
     return isinstance(module, RESIZABLE) or type(module).__module__.startswith("torch_pruning.")

@@ -6,10 +6,14 @@ Shapes: N images, C channels, H height, W width, K classes.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bigstep.records.architecture import Architecture
+from train.networks.build import normalise
 from train.networks.feed import Inputs
 
 
@@ -17,6 +21,12 @@ def predict(model: nn.Module, x_NCHW: Inputs, batch: int = 1024) -> Tensor:
     """Return the logits (N, K) of normalised images in evaluation mode."""
     with evaluating(model), torch.inference_mode():
         return torch.cat([model(x_NCHW[i : i + batch]) for i in range(0, len(x_NCHW), batch)])
+
+
+def predict_pixels(model: nn.Module, architecture: Architecture, images_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits (N, K) of uint8 pixels (N, H, W, C), as a network on the CPU gives them."""
+    logits_NK: NDArray[np.float32] = predict(model, normalise(images_NHWC, architecture)).numpy()
+    return logits_NK
 
 
 def mean_loss(model: nn.Module, x_NCHW: Inputs, y_N: Tensor) -> float:

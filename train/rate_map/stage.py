@@ -25,6 +25,7 @@ from train.rate_map.second_phase import Start
 from train.rate_map.tasks import FlowStart, Results, Task, flow_steps, work_through
 from train.rate_map.thresholds import Ending
 from train.setup import Setup, jobs_of
+from train.trial import sweep
 from train.workers import run_all
 
 log = logging.getLogger("bigstep.lr-map")
@@ -49,6 +50,7 @@ def run(
     Raises:
         TrainError: a checkpoint does not hold weights of the configured network.
     """
+    sweep(out)
     if checkpoints:
         return _from_checkpoints(config, images, checkpoints, device, out)
     setup = replace(_setup(config, images, device, out), keeps_moments=True)

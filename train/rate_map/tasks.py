@@ -1,6 +1,7 @@
 """The work on a map that is left when the trials are over, done side by side: flows, second phases, measurements."""
 
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from bigstep import pool
 from bigstep.config import TrainConfig
 from bigstep.errors import BigstepError
 from bigstep.records.rate_map import FlowResult, SecondPhase
-from bigstep.records.sealed import Value, write_json
+from bigstep.records.sealed import WORK, Value, write_json
 from train.measure import gradient_flow
 from train.measure.sharpness import Lanczos
 from train.networks.predict import one_thread
@@ -94,20 +95,24 @@ def flow_steps(config: TrainConfig, images: int) -> int:
 
 def _find(setup: Setup, task: Task) -> Found:
     if isinstance(task, Network):
-        return kept(setup.folder(task.name) / "numbers.json", Measured, lambda: measure_network(setup, task))
+        file = setup.folder(task.name) / "numbers.json"
+        return kept(setup, file, Measured, lambda: measure_network(setup, task))
     if isinstance(task, Start):
         file = setup.out / "second" / f"{task.recipe.rate:g}-s{task.seed}.json"
-        return kept(file, SecondPhase, lambda: second_phase(setup, task))
-    return kept(setup.out / "flows" / f"s{task.seed}.json", FlowResult, lambda: _flow(setup, task))
+        return kept(setup, file, SecondPhase, lambda: second_phase(setup, task))
+    return kept(setup, setup.out / "flows" / f"s{task.seed}.json", FlowResult, lambda: _flow(setup, task))
 
 
-def kept(file: Path, kind: type[V], find: Callable[[], V]) -> V:
-    """Return what an earlier run left in a file, or find it and leave it there."""
+def kept(setup: Setup, file: Path, kind: type[V], find: Callable[[], V]) -> V:
+    """Return what an earlier run left in a file, or find it and leave it there; another may do so at the same time."""
     if file.is_file():
         return kind.model_validate_json(file.read_bytes())
     found = find()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, found.model_dump(mode="json"))
+    mine = setup.out / WORK / f".{secrets.token_hex(8)}.json"
+    for folder in (mine.parent, file.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(mine, found.model_dump(mode="json"))
+    mine.replace(file)
     return found
 
 

@@ -14,7 +14,7 @@ from bigstep.records.verdict import worst
 from bigstep.terminal import Terminal, command
 from verify.report import facts
 from verify.report.facts import FormFacts
-from verify.report.run_outcome import EXAMPLE
+from verify.report.run_outcome import EXAMPLE, POINTER, last_good, refused
 
 GROUPS = (UNBIASED, ALIGNED, CONFLICTING)
 SIGNS = {"passed": "[green]PASSED[/]", "failed": "[red]FAILED[/]", "undecided": "[yellow]CANNOT TELL[/]"}
@@ -22,15 +22,22 @@ SIGNS = {"passed": "[green]PASSED[/]", "failed": "[red]FAILED[/]", "undecided": 
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run: every file but the unserved ones of the compact network, the verdict, and what to do next."""
+    """The end of a run: every file but the unserved ones of the compact network, the verdict, and what to do next.
+
+    Attributes:
+        folder: the run folder.
+        bundle: where the bundle of this run lies.
+    """
 
     run: JudgedRun
     folder: Path
+    bundle: Path
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as plain values."""
         return {
             "outcome": self.run.outcome,
+            "headline": self.run.headline,
             "verdict": self.run.verdict.info.outcome,
             "models": [
                 {
@@ -42,21 +49,22 @@ class Summary:
                 for file in self._files()
             ],
             "checks": [check.as_json() for check in self.run.verdict.info.checks],
-            "budgets": [check.as_json() for check in self.run.measured.budgets],
-            "notes": self.run.verdict.info.notes,
+            "budgets": [check.as_json() for check in self.run.budgets],
+            "notes": facts.notes(self.run),
             "why_this_rate": self.run.trained.info.why,
-            "bundle": str(self.folder / "bundle"),
+            "bundle": str(self.folder / POINTER if self.run.outcome == "passed" else self.bundle),
+            "last_good_bundle": str(found) if (found := last_good(self.folder)) else None,
             "report": str(self.folder / "report.html"),
         }
 
     def show(self) -> None:
         """Print the table, the verdict and the next commands."""
-        console, verdict, budgets = Terminal(), self.run.verdict.info, self.run.measured.budgets
+        console, verdict, budgets = Terminal(), self.run.verdict.info, self.run.budgets
         console.print(self._table())
         for check in [*verdict.checks, *budgets]:
             if check.outcome != "passed":
                 console.print(f"{SIGNS[check.outcome]} {escape(f'{check.name}: {check.says}')}", soft_wrap=True)
-        for note in verdict.notes:
+        for note in facts.notes(self.run):
             console.print(f"Note: {note}", markup=False, soft_wrap=not console.is_screen)
         passed = sum(check.outcome == "passed" for check in verdict.checks)
         console.print(f"\nVerdict: {SIGNS[verdict.outcome]}, {passed} of {len(verdict.checks)} checks passed")
@@ -64,9 +72,12 @@ class Summary:
             outcomes = [budget.outcome for budget in budgets]
             kept = f"{outcomes.count('passed')} of {len(outcomes)} surely kept, on the machine that verified"
             console.print(f"Budgets: {SIGNS[worst(outcomes)]}, {kept}")
+        console.print(self.run.headline, soft_wrap=not console.is_terminal, markup=False)
         console.print(f"Report:  {self.folder / 'report.html'}", soft_wrap=True, markup=False)
-        if self.run.outcome == "passed":
-            bundle = shlex.quote(str(self.folder / "bundle"))
+        if self.run.outcome != "passed":
+            console.print(f"Bundle:  {self.bundle}, {refused(self.folder)}", soft_wrap=True, markup=False)
+        else:
+            bundle = shlex.quote(str(self.folder / POINTER))
             console.print(f"Serve:   {shlex.quote(command())} serve {bundle}", soft_wrap=True, markup=False)
             example = shlex.quote(f"@{self.folder / EXAMPLE}")
             query = f"curl --data-binary {example} -H 'Content-Type: image/png' http://127.0.0.1:8000/predict"

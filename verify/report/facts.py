@@ -1,11 +1,12 @@
 """What every report says of a judged run, as numbers: computed once, and written out by each in its own words."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bigstep.groups import CONFLICTING, UNBIASED
 from bigstep.records.exported import Form
-from bigstep.records.measured import Latency
+from bigstep.records.measured import Latency, noted_instructions
 from bigstep.records.run import JudgedRun
 from bigstep.records.verdict import SEVERITY, Check, GroupScore
 from verify.report.wording import ROLES
@@ -76,6 +77,29 @@ def headline_group(run: JudgedRun) -> str:
 def worst_first(checks: Iterable[Check]) -> list[Check]:
     """Return checks by their outcome, the worst first."""
     return sorted(checks, key=lambda check: SEVERITY.index(check.outcome))
+
+
+def notes(run: JudgedRun) -> list[str]:
+    """Return what the gate noted, and a sentence if processors that round differently had a part in the run."""
+    parts: dict[str, Counter[str]] = {}
+    trials = run.trained.info.trials
+    noted = [("trial", name) for trial in trials for name in noted_instructions(run.trained.trial_folder(trial.name))]
+    noted += [("compression", name) for name in noted_instructions(run.compact.folder)]
+    noted += [("verdict", name) for name in [run.measured.fingerprint.get("instructions")] if name]
+    for part, name in noted:
+        parts.setdefault(name, Counter())[part] += 1
+    if len(parts) < 2:
+        return run.verdict.info.notes
+    told = [f"{name} ({', '.join(_times(part, n) for part, n in found.items())})" for name, found in parts.items()]
+    return [
+        *run.verdict.info.notes,
+        f"Processors that round differently computed this run: {'; '.join(told)}. The same settings give other numbers "
+        "on each, so part of what lies between two rates may be theirs; numerics = portable makes them agree.",
+    ]
+
+
+def _times(part: str, n: int) -> str:
+    return f"{n} {part}s" if part == "trial" and n > 1 else part if part != "trial" else "1 trial"
 
 
 def missing_baselines(run: JudgedRun) -> list[str]:

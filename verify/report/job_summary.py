@@ -14,8 +14,8 @@ from bigstep.records.run import JudgedRun
 from bigstep.records.verdict import Check
 from bigstep.text import fenced, format_bytes, markdown
 from verify.report import facts
-from verify.report.run_outcome import GO_ON, RunOutcome, message, origin
-from verify.report.wording import ICONS, NONE, headline
+from verify.report.run_outcome import GO_ON, POINTER, RunOutcome, message, origin, refused
+from verify.report.wording import ICONS, NONE
 
 MOST_PART_BYTES = 16_000
 MOST_MESSAGE = 8_000  # characters
@@ -32,8 +32,8 @@ def document(outcome: RunOutcome, folder: Path) -> str:
     parts = []
     if outcome.error is not None:
         parts.append(_error(outcome, outcome.error))
-    if outcome.judged is not None:
-        parts.append(_judged(outcome, outcome.judged, folder))
+    if outcome.records.judged is not None:
+        parts.append(_judged(outcome, outcome.records.judged, folder))
     elif outcome.error is None:
         parts.append(f"## ✔ Done: {', '.join(outcome.planned)}\n\n**{_name(outcome)}**")
     parts.append(_stages(outcome))
@@ -68,17 +68,13 @@ def _judged(outcome: RunOutcome, run: JudgedRun, folder: Path) -> str:
     open_ = [check for check in verdict.checks if check.outcome != "passed"]
     parts = [_headline(outcome, run, f"{len(verdict.checks) - len(open_)} of {len(verdict.checks)} checks passed")]
     parts += [
-        _checks(head, checks, whole)
-        for head, checks in {"check": open_, "budget": run.measured.budgets}.items()
-        if checks
+        _checks(head, checks, whole) for head, checks in {"check": open_, "budget": run.budgets}.items() if checks
     ]
     parts.append(_forms(run, whole))
     if outcome.error is None:
-        parts.append(_next(folder, passed=run.outcome == "passed"))
-    if verdict.notes:
-        parts.append(
-            _folded(f"Notes ({len(verdict.notes)})", _kept([f"- {markdown(note)}" for note in verdict.notes], whole))
-        )
+        parts.append(_next(outcome, folder, passed=run.outcome == "passed"))
+    if notes := facts.notes(run):
+        parts.append(_folded(f"Notes ({len(notes)})", _kept([f"- {markdown(note)}" for note in notes], whole)))
     return "\n\n".join(parts)
 
 
@@ -86,7 +82,7 @@ def _headline(outcome: RunOutcome, run: JudgedRun, tally: str) -> str:
     verdict = run.verdict.info.outcome
     if outcome.error is not None:
         return f"### What the gate said\n\n{verdict.capitalize()}, {tally}. The run did not end: ship nothing."
-    return f"## {ICONS[run.outcome]} {headline(verdict, run.outcome)}\n\n**{_name(outcome)}** · {tally}"
+    return f"## {ICONS[run.outcome]} {markdown(run.headline)}\n\n**{_name(outcome)}** · {tally}"
 
 
 def _checks(head: str, checks: Sequence[Check], whole: str) -> str:
@@ -122,11 +118,12 @@ def _forms(run: JudgedRun, whole: str) -> str:
     return f"{_table(heads, rows, whole)}\n\n{about}"
 
 
-def _next(folder: Path, *, passed: bool) -> str:
+def _next(outcome: RunOutcome, folder: Path, *, passed: bool) -> str:
     report = f"The whole story, with bounds and plots: {markdown(str(folder / 'report.html'))}"
     if not passed:
-        return report
-    command = f"bigstep serve {shlex.quote(str(folder / 'bundle'))}"
+        bundle = outcome.records.bundle
+        return f"{report}\n\nIts bundle: {markdown(f'{bundle.folder}, {refused(folder)}')}" if bundle else report
+    command = f"bigstep serve {shlex.quote(str(folder / POINTER))}"
     return f"Next:\n\n{fenced(command, MOST_MESSAGE, 'sh')}\n\n{report}"
 
 
@@ -144,10 +141,10 @@ def _stages(outcome: RunOutcome) -> str:
 
 def _digests(outcome: RunOutcome) -> str:
     rows = [[record.kind, f"`{record.digest}`"] for record in outcome.records.made().values()]
-    if outcome.judged is not None:
+    if outcome.records.judged is not None:
         rows += [
             [f"{markdown(form, MOST_NAME)} (file)", f"`{sha}`"]
-            for form, sha in outcome.judged.verdict.info.judged.items()
+            for form, sha in outcome.records.judged.verdict.info.judged.items()
         ]
     return _folded("Digests (SHA-256)", _table(["", "digest"], rows, "the manifests of the records"))
 

@@ -36,7 +36,7 @@ def document(outcome: RunOutcome) -> bytes:
     suites = {
         "stages": [_stage(stage, outcome) for stage in outcome.stages()],
         "gate": _gate(outcome),
-        "budgets": [_check(check) for check in outcome.judged.measured.budgets] if outcome.judged else [],
+        "budgets": [_check(check) for check in outcome.records.judged.budgets] if outcome.records.judged else [],
     }
     root = ET.Element("testsuites", {"name": printable(f"bigstep {outcome.name}", MOST_ATTRIBUTE)})
     filled = {name: cases for name, cases in suites.items() if cases}
@@ -68,8 +68,8 @@ def _stage(stage: StageRun, outcome: RunOutcome) -> Case:
 
 
 def _gate(outcome: RunOutcome) -> list[Case]:
-    if outcome.judged is not None:
-        return [_check(check) for check in outcome.judged.verdict.info.checks] or [
+    if outcome.records.judged is not None:
+        return [_check(check) for check in outcome.records.judged.verdict.info.checks] or [
             Case("gate", 0.0, "error", "undecided", "no check was made, so nothing is known of the file")
         ]
     if outcome.error is not None and "verify" in outcome.planned:

@@ -1,10 +1,12 @@
 """The report for people, drawn from the records alone: `report.md`, a self-contained `report.html`, and `card.md`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bigstep.groups import ALIGNED, CONFLICTING, UNBIASED
 from bigstep.records.compact import Candidate
+from bigstep.records.provenance import Provenance
 from bigstep.records.run import JudgedRun
 from bigstep.records.trained import RatePoint, TrainedInfo
 from bigstep.records.verdict import Check, GroupScore
@@ -13,7 +15,7 @@ from bigstep.text import format_bytes, format_rate
 from verify.report import facts, plots
 from verify.report.facts import FormFacts
 from verify.report.render import html_page, markdown_page
-from verify.report.wording import ICONS, NONE, headline
+from verify.report.wording import ICONS, NONE
 
 TEMPLATES = ("report.html", "report.md", "card.md")
 
@@ -44,19 +46,17 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
     routine = [c for c in ranked if c.outcome == "passed" and c.rule not in ("non-inferiority", "floor")]
     return {
         "name": name,
-        "outcome": verdict.outcome,
-        "outcome_of_all": run.outcome,  # where budgets count too; the card speaks of the verdict alone
+        "outcome": run.outcome,
         "icons": ICONS,
-        "headline": headline(verdict.outcome, verdict.outcome),
-        "headline_of_all": headline(verdict.outcome, run.outcome),
+        "headline": run.headline,
         "tally": ", ".join(f"{n} {o}" for o, n in counts.items() if n),
         "paragraph": _paragraph(name, run),
         "forms": [_form_row(form) for form in facts.forms(run)],
         "decisive": [check for check in ranked if check not in routine],
         "routine": routine,
-        "budgets": facts.worst_first(run.measured.budgets),
+        "budgets": facts.worst_first(run.budgets),
         "comparisons": verdict.comparisons,
-        "notes": [*verdict.notes, *facts.missing_baselines(run)],
+        "notes": [*facts.notes(run), *facts.missing_baselines(run)],
         "flips": _changed_predictions(run),
         "labels": [_label_row(label, dense, served) for label in info.contract.labels],
         "dense": dense.form.name,
@@ -75,12 +75,15 @@ def _told(name: str, run: JudgedRun) -> dict[str, Any]:
         "data": run.images.info,
         "digests": {r.kind: r.digest for r in (run.images, run.trained, run.compact, run.exported, run.verdict)},
         "judged": verdict.judged,
+        "made": [_made_row(kind, one) for kind, one in run.provenance().items()],
+        "packages": _packages(run.provenance()),
+        "judged_by": _judged_by(run.provenance().get(run.verdict.kind)),
         "fingerprint": run.measured.fingerprint,
         "timed": _timed(run),
         "machine": _machine(run),
         "write_drops": _drops,
         "write_points": _points,
-        "write_share": lambda n, of: f"{n} ({n / of:.1%})",
+        "write_share": lambda n, of: f"{n:,} ({n / of:.1%})",
         "write_bytes": lambda size: NONE if size is None else format_bytes(size),
     }
 
@@ -100,18 +103,18 @@ def _paragraph(name: str, run: JudgedRun) -> str:
     ]
     sentences = [
         f"{name} sorts {run.images.info.name} into {len(run.exported.info.contract.labels)} labels.",
-        f"The file to ship, {served.form.file}, is {format_bytes(served.form.bytes)} large, "
+        f"The compressed file, {served.form.file}, is {format_bytes(served.form.bytes)} large, "
         f"the uncompressed network {served.smaller:.1f} times that.",
         f"On {which} it is right on {now}, the uncompressed network on {was}.",
         *([f"Conventionally trained and compressed alike: {', '.join(told)}."] if told else []),
         *_worst_label(run, dense, served),
         *_first_open(run.verdict.info.checks, "checks"),
-        *_first_open(run.measured.budgets, "budgets"),
+        *_first_open(run.budgets, "budgets"),
     ]
     return " ".join(sentences)
 
 
-def _first_open(checks: list[Check], kind: str) -> list[str]:
+def _first_open(checks: Sequence[Check], kind: str) -> list[str]:
     """Say how many checks share the worst outcome, and the first of them; of budgets that were kept, nothing."""
     worst = facts.worst_first(checks)[:1]
     if not worst or worst[0].outcome == "passed":
@@ -136,6 +139,37 @@ def _form_row(facts: FormFacts) -> dict[str, Any]:
         "batch": str(throughput.batch) if throughput else NONE,
         "served": facts.served,
     }
+
+
+def _made_row(kind: str, made: Provenance) -> dict[str, str]:
+    return {
+        "record": kind,
+        "begun": _time(made),
+        "bigstep": made.bigstep or NONE,
+        "commit": made.commit or NONE,
+        "python": made.python,
+        "device": made.device or "cpu",
+    }
+
+
+def _packages(made: Mapping[str, Provenance]) -> str:
+    """List the versions of each package that any stage imported; more than one where stages ran with others."""
+    found: dict[str, dict[str, None]] = {}
+    for one in made.values():
+        for package, version in one.packages.items():
+            found.setdefault(package, {})[version] = None
+    return ", ".join(f"{package} {' and '.join(versions)}" for package, versions in sorted(found.items()))
+
+
+def _judged_by(made: Provenance | None) -> str:
+    if made is None:
+        return ""
+    commit = f", commit {made.commit[:12]}{'-dirty' * made.commit.endswith('-dirty')}" if made.commit else ""
+    return f"judged {_time(made)} by bigstep {made.bigstep or NONE}{commit}"
+
+
+def _time(made: Provenance) -> str:
+    return f"{made.begun[:10]} {made.begun[11:16]} UTC"
 
 
 def _timed(run: JudgedRun) -> str:
@@ -215,7 +249,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def _points(fraction: float | None, sign: str = "+") -> str:
-    return NONE if fraction is None else f"{100 * fraction:{sign}.1f}"
+    return NONE if fraction is None else f"{round(100 * fraction, 1) + 0.0:{sign}.1f}"  # no -0.0
 
 
 def _times(ratio: float | None) -> str:

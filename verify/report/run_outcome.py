@@ -3,13 +3,14 @@
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from bigstep.errors import BigstepError
-from bigstep.records.run import JudgedRun, RunRecords
+from bigstep.records.run import RunRecords
 
 EXAMPLE = "example.png"  # in the run folder: a test image, for a first query
+POINTER = "bundle"  # in the run folder: the bundle of the last run that passed
 GO_ON = "the same command goes on from here: a finished stage is not run again"
 
 
@@ -49,11 +50,6 @@ class RunOutcome:
             assert len(self.history) == len(self.planned)
             assert all(run.action != "begun" for run in self.history)
 
-    @cached_property
-    def judged(self) -> JudgedRun | None:
-        """Return what the run is reported from, if a verdict was reached."""
-        return self.records.judged() if self.records.verify else None
-
     def stages(self) -> list[StageRun]:
         """Return what became of every planned stage, in order.
 
@@ -70,6 +66,17 @@ class RunOutcome:
             *(under_way or [between]),
             *[StageRun(name, "not reached", 0.0) for name in self.planned[len(self.history) :]],
         ]
+
+
+def last_good(folder: Path) -> Path | None:
+    """Return the bundle of the last run that passed in a run folder, if any did."""
+    return folder / POINTER if (folder / POINTER).is_dir() else None
+
+
+def refused(folder: Path) -> str:
+    """Say of a bundle that did not pass what that means for the one that is served."""
+    found = last_good(folder)
+    return f"not to be served; {found} is still the last that passed" if found else "not to be served; none has passed"
 
 
 def message(error: BaseException) -> str:

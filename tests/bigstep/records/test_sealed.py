@@ -214,6 +214,7 @@ def test_the_digest_names_the_content_and_not_the_clock(tmp_path):
     events = tmp_path / "2" / "trials" / "one" / "tensorboard"
     events.mkdir(parents=True)
     (events / "events.out").write_text("12:00")
+    (events.parent / "measured.json").write_text('{"instructions": []}')
     (tmp_path / "2" / "manifest.json").unlink()
     watched = Note.seal(tmp_path / "2", NoteInfo(text="hello"))
     assert watched.digest == first.digest and "trials/one/tensorboard/events.out" in read_manifest(tmp_path / "2").files
@@ -279,11 +280,20 @@ def hashed(monkeypatch):
     return names
 
 
-def flip_unseen(path):
-    """Change one bit of a file and leave its size, time and inode."""
+def flip_and_backdate(path):
+    """Change one bit of a file and put its time back, as a copying tool can."""
     found = path.stat()
     flip(path)
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def decay(path):
+    """Change one bit of a file as a bad disk does, of which the file system knows nothing."""
+    flip(path)
+    note = path.with_name(CHECKED)
+    noted = json.loads(note.read_bytes())
+    noted[path.name][1:] = sealed.stamp(path.stat())
+    note.write_text(json.dumps(noted))
 
 
 def test_large_files_are_read_once_and_small_ones_always(tmp_path, hashed):
@@ -309,10 +319,17 @@ def test_a_large_file_with_another_time_is_read_again_once(tmp_path, hashed):
         Note.open(note.folder)
 
 
+def test_a_large_file_is_read_again_when_somebody_wrote_and_put_its_time_back(tmp_path, hashed):
+    note = write_note(tmp_path / "note")
+    flip_and_backdate(note.folder / "a.npy")
+    with pytest.raises(RecordError, match=r"a\.npy was altered"):
+        Note.open(note.folder)
+
+
 def test_every_byte_is_checked_on_request_and_in_a_copy(tmp_path, hashed):
     note = write_note(tmp_path / "note")
-    flip_unseen(note.folder / "a.npy")
-    assert Note.open(note.folder) == note, "which size, time and inode cannot tell"
+    decay(note.folder / "a.npy")
+    assert Note.open(note.folder) == note, "which no stamp can tell"
     copy = shutil.copytree(note.folder, tmp_path / "copy")
     with pytest.raises(RecordError, match=r"a\.npy was altered"):
         Note.open(copy)
@@ -325,7 +342,7 @@ def test_every_byte_is_checked_on_request_and_in_a_copy(tmp_path, hashed):
 def test_a_damaged_note_means_that_every_byte_is_checked(tmp_path, hashed, content):
     note = write_note(tmp_path / "note")
     (note.folder / CHECKED).write_text(content)
-    flip_unseen(note.folder / "a.npy")
+    flip_and_backdate(note.folder / "a.npy")
     with pytest.raises(RecordError, match=r"a\.npy was altered"):
         Note.open(note.folder)
 

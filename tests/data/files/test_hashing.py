@@ -4,6 +4,7 @@ import hashlib
 import os
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,8 +39,9 @@ def test_a_second_pass_reads_what_is_new_or_changed_and_nothing_else(tmp_path, m
     write(tmp_path)
     hash_files(tmp_path, NAMES[:6], tmp_path / "work")
     (tmp_path / NAMES[1]).write_bytes(b"longer than before")
-    (tmp_path / NAMES[2]).write_bytes(NAMES[3].encode())
-    os.utime(tmp_path / NAMES[2], ns=(0, 0))
+    found = (tmp_path / NAMES[2]).stat()
+    (tmp_path / NAMES[2]).write_bytes(NAMES[3].encode())  # as long as it was
+    os.utime(tmp_path / NAMES[2], ns=(found.st_atime_ns, found.st_mtime_ns))
     right, read, take = expected(tmp_path), [], os.read
 
     def noted(*given):
@@ -56,6 +58,19 @@ def test_a_second_pass_reads_what_is_new_or_changed_and_nothing_else(tmp_path, m
     forget(tmp_path / "work")
     hash_files(tmp_path, NAMES, tmp_path / "work")
     assert len(read) == 7
+
+
+@pytest.mark.parametrize("time_ns", [-(10**18), 0, 10**19])
+def test_dates_that_a_broken_clock_wrote_are_no_obstacle(tmp_path, monkeypatch, time_ns):
+    """10**19 ns is the year 2286, which an int64 does not hold; inodes take all 64 bits on overlays."""
+    write(tmp_path)
+    for name in NAMES:
+        os.utime(tmp_path / name, ns=(time_ns, time_ns))
+    real = hashing.stamp
+    monkeypatch.setattr(hashing, "stamp", lambda found: (*real(found)[:3], real(found)[3] + 2**63))
+    first = hash_files(tmp_path, NAMES, tmp_path / "work")
+    monkeypatch.setattr(hashing.os, "read", None)  # nothing is read again
+    assert digests(hash_files(tmp_path, NAMES, tmp_path / "work")) == digests(first) == expected(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_zero_and_tried_again(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
-from data.files.sources import source_folder
+from data.files.sources import image_names, source_folder
 
 
 def test_the_configuration_comes_before_the_environment(tmp_path, monkeypatch):
@@ -34,3 +34,12 @@ def test_what_is_no_folder_is_named_with_its_origin(by_path, named, tmp_path, mo
     monkeypatch.setenv("BIGSTEP_DATA", str(file))
     with pytest.raises(DataError, match=named + str(file)):
         source_folder(DataConfig(kind="celeba", path=str(file) if by_path else None))
+
+
+def test_images_are_those_that_nobody_left_behind(tmp_path):
+    """The thumbnails of a network storage lie in folders called as the photographs, and end in .jpg."""
+    names = ["b/1.JPG", "a/2.png", "a/@eaDir/2.png/THUMB.jpg", ".ipynb_checkpoints/3.png", "a/._2.png", "a/notes.txt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert image_names(tmp_path) == ["a/2.png", "b/1.JPG"]

@@ -2,6 +2,8 @@
 
 import io
 import os
+import shutil
+import time
 import unicodedata
 import zlib
 
@@ -228,7 +230,7 @@ def test_everything_that_is_wrong_is_in_one_report(tmp_path, refused_folder):
         "lines without a label (1): line 23",
         "lines without a hue (1): line 24",
         "ids that occur more than once (1): 100",
-        "paths that are absolute or lead out of the data folder (3): link.png, ../outside.png, /etc/passwd",
+        "paths that lead out of the data folder (3): link.png, ../outside.png, /etc/passwd",
         "images that are missing, or are not files (2): gone.png, folder.png",
         "the content is not an image (1): text.png (5 bytes)",
         "the image cannot be decoded (1): cut.png",
@@ -243,7 +245,7 @@ def test_everything_that_is_wrong_is_in_one_report(tmp_path, refused_folder):
         ("L", {}, "greyscale, made RGB"),
         ("P", {}, "palette, made RGB"),
         ("CMYK", {"format": "TIFF"}, "CMYK, made RGB"),
-        ("RGBA", {}, "transparency, left out"),
+        ("RGBA", {}, "transparency, laid over white"),
         ("I;16", {}, "16 bits per channel, made 8"),
     ],
 )
@@ -263,6 +265,49 @@ def test_pictures_turned_by_exif_and_animations_are_counted(tmp_path, build_fold
     findings = "\n".join(build_folder(tmp_path).findings)
     assert "turned upright as EXIF says (1): cat/turned.jpg" in findings
     assert "several frames, the first taken (1): cat/moves.gif" in findings
+
+
+@pytest.mark.parametrize("flat", ["cat", "all", "one"])
+def test_nearly_constant_pictures_are_found(tmp_path, flat, build_folder, refused_folder):
+    """12 bits in a file of 16, masks of 0 and 1, black on black: whatever the cause, nothing is left to see."""
+    class_set(tmp_path, n=30)
+    rng = np.random.default_rng(1)
+    for label in {"cat": ("cat",), "all": ("cat", "dog"), "one": ("cat",)}[flat]:
+        for k in range(1 if flat == "one" else 30):
+            twelve = Image.fromarray(rng.integers(0, 4096, (40, 40)).astype(np.uint16))
+            mask = Image.fromarray(rng.integers(0, 2, (40, 40)).astype(np.uint8))
+            drawing = Image.fromarray(
+                rng.integers(0, 256, (40, 40, 4), dtype=np.uint8) | np.array([255, 255, 255, 0], np.uint8)
+            )
+            save(tmp_path / label / f"{k}.png", (twelve, mask, drawing)[k % 3])
+    if flat == "all":
+        assert "error: nearly constant pictures (60)" in refused_folder(tmp_path)
+        return
+    findings = "\n".join(build_folder(tmp_path).findings)
+    assert f"warning: nearly constant pictures ({1 if flat == 'one' else 30}): cat/0.png" in findings
+    assert ("labels of which every picture is nearly constant (1): cat" in findings) == (flat == "cat")
+
+
+def test_a_picture_with_one_bright_spot_is_not_constant(tmp_path, build_folder):
+    """The first look takes every eighth pixel."""
+    class_set(tmp_path, n=30)
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[13, 11, 2] = 17
+    save(tmp_path / "cat" / "spot.png", Image.fromarray(pixels))
+    pixels[13, 11, 2] = 16
+    save(tmp_path / "cat" / "none.png", Image.fromarray(pixels))
+    findings = "\n".join(build_folder(tmp_path, size_px=32).findings)
+    assert "nearly constant pictures (1): cat/none.png" in findings
+
+
+@pytest.mark.parametrize(("bits", "found"), [(13, True), (14, True), (16, False)])
+def test_sixteen_bits_of_which_the_highest_are_not_used_are_warned_of(tmp_path, bits, found, build_folder):
+    class_set(tmp_path)
+    values = np.random.default_rng(0).integers(0, 2**bits, (20, 20)).astype(np.uint16)
+    save(tmp_path / "cat" / "dim.png", Image.fromarray(values))
+    findings = "\n".join(build_folder(tmp_path, size_px=20).findings)
+    assert ("warning: images converted: 16 bits per channel, of which the highest are not used" in findings) == found
+    assert "note: images converted: 16 bits per channel, made 8 (1)" in findings
 
 
 def test_a_clean_set_has_nothing_to_report(tmp_path, build_folder):
@@ -300,8 +345,25 @@ def test_a_bias_with_one_value_is_refused(tmp_path, refused_folder):
 def test_names_that_need_care_are_warned_of(tmp_path, build_folder):
     findings = "\n".join(build_folder(class_set(tmp_path, labels=("a=b", "Cat", "cat", "bell\x07"))).findings)
     assert "names with = or a comma, which verify.groups cannot name (1): a=b" in findings
-    assert "values of label that differ in capitals alone (1): Cat / cat" in findings
+    assert "values of label that differ in spelling alone (1): Cat / cat" in findings
     assert r"names with characters that cannot be shown (1): 'bell\x07'" in findings
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("Golden Retriever", "golden_retriever"), True),
+        (("01", "1"), True),
+        (("1.0", "1", "1.5"), True),
+        (("1", "-1", "10", "1a"), False),
+        (("1000000000000000001", "1000000000000000002", "1000000", "1000001"), False),
+        (("a", "b", "a b"), False),
+        (("-", "_"), False),
+    ],
+)
+def test_names_that_differ_in_spelling_alone(tmp_path, names, found, build_folder):
+    findings = "\n".join(build_folder(class_set(tmp_path, labels=names)).findings)
+    assert ("values of label that differ in spelling alone (1)" in findings) == found
 
 
 def test_names_that_are_not_utf8_are_refused_readably(tmp_path, refused_folder):
@@ -373,6 +435,71 @@ def test_files_names_the_csv_file_and_every_image_there_is(tmp_path):
     found = folder.files(DataConfig(kind="folder", path=str(tmp_path)))
     assert list(found) == [path, *(tmp_path / "im" / f"{k:03}.png" for k in range(4))]
     assert len([*folder.files(DataConfig(kind="folder", path=str(class_set(tmp_path / "c", n=3))))]) == 6
+
+
+@pytest.mark.parametrize("how", ["in place", "replaced", "swapped", "list"])
+def test_other_content_of_the_same_size_and_time_is_noticed(tmp_path, how):
+    """`cp -p`, rsync and tar restore size and time; no tool restores the ctime."""
+    table = csv_set(tmp_path, n=4)
+    a, b = (tmp_path / "im" / f"00{k}.png" for k in range(2))
+    for file in (a, b, table):
+        os.utime(file, ns=(0, 0))
+    config = DataConfig(kind="folder", path=str(tmp_path))
+    before = stage.sources(config)
+    assert stage.sources(config) == before
+    if how == "in place":
+        a.write_bytes(a.read_bytes()[::-1])
+    elif how == "replaced":
+        shutil.copy(a, tmp_path / "new")
+        (tmp_path / "new").replace(a)
+    elif how == "swapped":
+        b.write_bytes(a.read_bytes())
+        os.utime(b, ns=(0, 0))
+        before = stage.sources(config)
+        a.rename(tmp_path / "aside")
+        b.rename(a)
+        (tmp_path / "aside").rename(b)
+    else:
+        text = table.read_text()
+        table.write_text(text.replace("im/000.png,cat", "im/000.png,dog"))
+        assert len(text) == table.stat().st_size
+    for file in (a, b, table):
+        os.utime(file, ns=(0, 0))
+    assert stage.sources(config) != before
+
+
+def test_stamps_of_files_that_were_just_written_are_taken_again(tmp_path, monkeypatch):
+    """Change times have the steps of the kernel's clock: a second write within one leaves them as they are."""
+    config = DataConfig(kind="folder", path=str(class_set(tmp_path, n=1)))
+    file, waited = tmp_path / "cat" / "0.png", []
+
+    def write_meanwhile(seconds):
+        waited.append(seconds)
+        file.write_bytes(b"other")
+
+    file.write_bytes(b"first")
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.time, "sleep", write_meanwhile)
+        found = stage.sources(config)
+    assert waited == [stage.TICK_NS / 1e9]
+    time.sleep(2 * stage.TICK_NS / 1e9)
+    assert stage.sources(config) == found, "that of the second content"
+
+
+@pytest.mark.parametrize("new", ["fox/", "fox/1.heic", "cat/notes.txt", "cat/1.heic", "logo.png"])
+def test_what_is_left_out_is_noticed_too(tmp_path, new):
+    """Else the record of before would be reused, and nothing said of a class that came later."""
+    config = DataConfig(kind="folder", path=str(class_set(tmp_path)))
+    before = stage.sources(config)
+    if new.endswith("/"):
+        (tmp_path / new).mkdir()
+    else:
+        (tmp_path / new).parent.mkdir(exist_ok=True)
+        (tmp_path / new).write_bytes(b"")
+    after = stage.sources(config)
+    assert after != before
+    (tmp_path / new / "notes.txt" if new.endswith("/") else tmp_path / new).write_text("more")
+    assert (stage.sources(config) == after) == (not new.endswith("/")), "by its name alone: a bigstep.toml is edited"
 
 
 def test_every_example_in_the_report_is_shortened_to_five(tmp_path, refused_folder):

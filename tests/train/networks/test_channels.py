@@ -79,7 +79,30 @@ def joined():
     return Net(forward, **layers, hidden=nn.Linear(6 * 64, 7), last=nn.Linear(7, 3))
 
 
+def masked():
+    """Have one channel multiply all others of a layer, as spatial attention does, between two that can shrink."""
+
+    def forward(net, x):
+        x = torch.relu(net.body(torch.relu(net.stem(x))))
+        return net.last(net.hidden((x * torch.sigmoid(net.mask(x))).mean(dim=(2, 3))).relu())
+
+    layers = {"stem": conv(3, 6), "body": conv(6, 8), "mask": nn.Conv2d(8, 1, 1)}
+    return Net(forward, **layers, hidden=nn.Linear(8, 7), last=nn.Linear(7, 3))
+
+
+def pairwise_largest():
+    """Take the larger of every two channels: which two belong together, changes when one leaves."""
+
+    def forward(net, x):
+        x = net.stem(x)
+        return net.last(net.hidden(x.view(len(x), -1, 2, 8, 8).amax(dim=2)).relu().mean(dim=(2, 3)))
+
+    return Net(forward, stem=conv(3, 12), hidden=nn.Conv2d(6, 5, 1), last=nn.Linear(5, 3))
+
+
 FOUND = {
+    "masked": (masked, {"stem": 6, "hidden": 7}),
+    "larger of two": (pairwise_largest, {"hidden": 5}),
     "shortcut": (shortcut, {"stem": 8, "first": 6}),
     "gate": (gate, {"stem": 8, "squeeze": 2}),
     "joined": (joined, {"left": 4, "right": 5, "join": 6, "hidden": 7}),

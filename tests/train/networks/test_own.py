@@ -1,5 +1,6 @@
 """A user's own network: found by its path, bound to its bytes, and refused with the reason if it cannot be used."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import torch
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError, TrainError
+from bigstep.machine import installed_version
 from pipeline.dry_run import dry_run
 from train import prepare
-from train.networks import own
+from train.networks import own, user_files
 from train.networks.build import build, load_weights, save_weights
 from train.networks.user_files import sources
 
@@ -75,6 +77,39 @@ def test_nothing_of_a_user_is_hashed_where_nothing_is_named():
     assert sources(TrainConfig(network="resnet18")) is None
 
 
+@pytest.mark.parametrize("layout", ["one file", "package"])
+def test_modules_that_the_file_imports_count_by_their_bytes(tmp_path, monkeypatch, layout):
+    """They decide the network as the file does; of those on PYTHONPATH or installed to be edited no version tells."""
+    (tmp_path / "lib" / "own_blocks").mkdir(parents=True)
+    (tmp_path / "lib" / "own_sizes.py").write_text("HIDDEN = 12")
+    block = tmp_path / "lib" / ("own_blocks.py" if layout == "one file" else "own_blocks/deep.py")
+    block.write_text("import own_sizes, math")
+    (tmp_path / "lib" / "own_blocks" / "__init__.py").touch() if layout == "package" else (
+        block.parent / "own_blocks"
+    ).rmdir()
+    (tmp_path / "net.py").write_text("def make(*sizes):\n    from own_blocks import deep\n    import torch, absent_one")
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    config = TrainConfig(network=f"{tmp_path / 'net.py'}:make")
+    seen = [sources(config)]
+    for file, text in ((block, "import own_sizes, math, json"), (tmp_path / "lib" / "own_sizes.py", "HIDDEN = 13")):
+        file.write_text(text)
+        importlib.invalidate_caches()
+        seen.append(sources(config))
+    assert seen[0] != seen[1] != seen[2]
+    assert set(seen[0]) == {
+        "network",
+        *(f"import {name}" for name in ("own_blocks", "own_sizes", "torch", "absent_one")),
+    }
+    assert seen[0]["import torch"] == f"torch {installed_version('torch')}" and "own_blocks" not in sys.modules
+
+
+def test_versions_of_installed_packages_count(net, monkeypatch):
+    config = TrainConfig(network=f"{net}:make")
+    before = sources(config)
+    monkeypatch.setattr(user_files, "installed_version", lambda _: "99")
+    assert before["import torch"] != sources(config)["import torch"] == "torch 99"
+
+
 MAKE = """
 import sys
 from bigstep.records.architecture import Architecture, InputSpec
@@ -113,6 +148,40 @@ class Net(nn.Module):
 def make(classes, channels, height, width):
     return Net(classes)
 """
+STEP = "x = x.flatten(1)\n        return self.last(x if float(x.sum()) > 0 else -x)"
+
+
+def answering(lines):
+    return BRANCH.replace(STEP, lines)
+
+
+def noisy(noise, more="pass"):
+    """Return a network whose last layer begins at zero, so that its first logits show nothing of what is added."""
+    return f"""
+import numpy
+import torch
+from torch import nn
+
+RNG = numpy.random.default_rng(0)
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.last = nn.Linear(48, classes)
+        nn.init.zeros_(self.last.weight)
+        {more}
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.last(x + {noise})
+
+def make(classes, channels, height, width):
+    return Net(classes)
+"""
+
+
+DRAWS = (TrainError, "draws random numbers in evaluation mode")
+UNSTORED = (TrainError, "draws numbers that are not stored with its weights")
 WRONG = {
     "no function": ("x = 1", ConfigError, "has no function make"),
     "no module": ("import nowhere_to_be_found", TrainError, "ModuleNotFoundError: No module named"),
@@ -130,7 +199,49 @@ WRONG = {
         "shares weights",
     ),
     "one batch size alone": (BRANCH.replace("flatten(1)", "reshape(2, 48)"), TrainError, r"on images \(1, 3, ...\)"),
-    "a path that depends on pixels": (BRANCH, TrainError, "exporting the network fails"),
+    "an auxiliary head in training": (
+        answering("y = self.last(x.flatten(1)); return (y, y) if self.training else y"),
+        TrainError,
+        "in training mode returns no logits",
+    ),
+    "dropout that never stops": (answering("return self.last(torch.dropout(x.flatten(1), 0.3, True))"), *DRAWS),
+    "noise of PyTorch": (noisy("torch.randn_like(x)"), *DRAWS),
+    "noise of numpy": (noisy("float(numpy.random.rand())"), *DRAWS),
+    "noise of its own generator": (noisy("float(RNG.random())"), *DRAWS),
+    "a draw that hardly ever shows": (noisy("float(torch.rand(()) > 0.9999)"), *DRAWS),
+    "images beside it": (noisy("x.mean(dim=0)"), TrainError, "answers an image by the images beside it"),
+    "statistics of the batch": (
+        noisy("self.norm(x)", "self.norm = nn.BatchNorm1d(48, track_running_stats=False)"),
+        TrainError,
+        r"on images \(1, 3, ...\)|by the images beside it",
+    ),
+    "a mask that is not stored": (noisy("self.mask", "self.mask = torch.randn(48)"), *UNSTORED),
+    "a buffer that is not stored": (
+        noisy("self.mask", "self.register_buffer('mask', torch.randn(48), persistent=False)"),
+        *UNSTORED,
+    ),
+    "weights of numpy": (
+        noisy("self.shift", "self.shift = nn.Parameter(torch.tensor(numpy.random.rand(48)).float())"),
+        TrainError,
+        "makes other weights at every call",
+    ),
+    "a state that is no tensor": (
+        noisy("0").replace("    def forward", "    def get_extra_state(self):\n        return 1\n\n    def forward"),
+        TrainError,
+        "has a state that is no tensor",
+    ),
+    "weights that are parts of others": (
+        noisy("0", "self.register_buffer('part', self.last.weight.detach()[1:])"),
+        TrainError,
+        "shares weights",
+    ),
+    "not finite": (noisy("1 / (0 * x)"), TrainError, "returns logits that are not finite"),
+    "a path that depends on a batch": (BRANCH, TrainError, "answers an image by the images beside it"),
+    "a path that depends on weights": (
+        BRANCH.replace("x.sum()", "self.last.bias.sum()"),
+        TrainError,
+        "exporting the network fails",
+    ),
 }
 
 
@@ -140,6 +251,13 @@ def test_what_cannot_be_used_is_refused_with_the_reason(net, rows, source, error
     with pytest.raises(error, match=says) as caught:
         described(net, rows)
     assert str(net) in str(caught.value) and caught.value.exit_code == 2
+
+
+def test_a_module_beside_it_is_named_with_the_way_out(net, rows):
+    net.with_name("blocks.py").write_text("")
+    net.write_text("from blocks import block\n" + NET)
+    with pytest.raises(TrainError, match="move what it needs of blocks into it, or install blocks as a package"):
+        described(net, rows)
 
 
 def test_an_edited_file_is_another_key_of_the_cache(net, small_config, small_run):

@@ -2,9 +2,11 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from bigstep.config import TrainConfig
 from bigstep.errors import ConfigError
@@ -33,11 +35,105 @@ def test_all_weights_are_taken_over(mlp, weights, tmp_path, name):
     assert dropped == [] and all(torch.equal(found[n], weights[n]) for n in weights)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_a_checkpoint_may_hold_them_under_a_name(mlp, weights, tmp_path, key):
-    torch.save({key: weights, "epoch": 3}, tmp_path / "w.pth")
-    found, _ = start(mlp, tmp_path / "w.pth")
-    assert torch.equal(found["hidden1.weight"], weights["hidden1.weight"])
+def named(weights, start):
+    return {f"{start}{name}": tensor for name, tensor in weights.items()}
+
+
+def arrays(weights, dtype):
+    return {name: tensor.numpy().astype(dtype) for name, tensor in weights.items()}
+
+
+WRAPPED = {
+    "DataParallel": lambda w: named(w, "module."),
+    "torch.compile": lambda w: named(w, "_orig_mod."),
+    "one block compiled": lambda w: {n.replace("hidden1", "hidden1._orig_mod"): t for n, t in w.items()},
+    "Lightning": lambda w: {"state_dict": named(w, "model."), "epoch": 3, "hyper_parameters": {"lr": 0.1}},
+    "Lightning, compiled, parallel": lambda w: {"state_dict": named(w, "model._orig_mod.module.")},
+    "a backbone's name": lambda w: {"student": named(w, "encoder.net.")},
+    "timm": lambda w: {"state_dict": w, "arch": "x"},
+    "model": lambda w: {
+        "model": w,
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": []},
+    },
+    "model_state_dict": lambda w: {"model_state_dict": w},
+    "EMA alone": lambda w: {"state_dict_ema": w},
+    "EMA before the weights": lambda w: {"model_ema": {n: t + 1 for n, t in w.items()}, "model": w},
+    "averaged": lambda w: {"n_averaged": torch.tensor(3), **named(w, "module.")},
+    "numbers between the tensors": lambda w: {**w, "epoch": 3},
+    "numpy": lambda w: arrays(w, np.float32),
+    "numpy, half": lambda w: arrays(w, np.float16),
+    "numpy, double, big endian": lambda w: arrays(w, ">f8"),
+    "a score of numpy": lambda w: {"model": w, "best": np.float64(0.5)},
+    "half": lambda w: {n: t.half() for n, t in w.items()},
+    "bfloat16": lambda w: {n: t.bfloat16() for n, t in w.items()},
+    "double": lambda w: {n: t.double() for n, t in w.items()},
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_what_other_trainers_leave_is_read(mlp, weights, tmp_path, wrap, zipped):
+    torch.save(wrap(weights), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    found, dropped = start(mlp, tmp_path / "w.pth")
+    assert dropped == [] and all(torch.allclose(found[n], t, rtol=0, atol=2e-3) for n, t in weights.items())
+    assert all(tensor.dtype == torch.float32 for tensor in found.values())
+
+
+def test_the_suffix_does_not_count(mlp, weights, tmp_path):
+    torch.save(weights, tmp_path / "w.safetensors")
+    save_file(weights, tmp_path / "w.pth")
+    for name in ("w.safetensors", "w.pth"):
+        assert torch.equal(start(mlp, tmp_path / name)[0]["head.bias"], weights["head.bias"])
+
+
+OTHER_FILES = {
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+    "web page": (b"\n<!DOCTYPE html><html></html>", "download the file itself"),
+    "index": (b'{"weight_map": {}}', "merge the parts into one file"),
+    "Keras": (b"\x89HDF\r\n\x1a\n", "convert it to tensors by name"),
+    "nothing": (b"", "copy it again from where it came"),
+}
+
+
+@pytest.mark.parametrize(("content", "do"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_file_of_another_kind_is_named_with_what_to_do(mlp, tmp_path, content, do):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ConfigError, match=do):
+        start(mlp, tmp_path / "w.pth")
+
+
+class Settings:
+    rate = 0.1
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(("held", "says"), [(Settings(), "Settings"), (nn.Linear(2, 2), r"Linear"), (print, "print")])
+def test_objects_are_named_and_not_made(mlp, weights, tmp_path, held, says, zipped):
+    torch.save({"state_dict": weights, "hyper_parameters": held}, tmp_path / "w", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ConfigError, match=rf"objects of Python beside the tensors, [\w.]*{says}") as caught:
+        start(mlp, tmp_path / "w")
+    assert "save the tensors alone" in str(caught.value) and "weights_only" not in str(caught.value)
+
+
+UNUSABLE = {
+    "integers": lambda t: t.to(torch.int8),
+    "complex": lambda t: t.to(torch.complex64),
+    "sparse": lambda t: t.to_sparse(),
+    "no values at all": lambda t: t.to("meta"),
+}
+
+
+@pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)
+def test_tensors_that_are_no_weights_are_refused_by_name(mlp, weights, tmp_path, change):
+    torch.save({name: change(tensor) for name, tensor in weights.items()}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"hidden1\.weight is torch\."):
+        start(mlp, tmp_path / "w.pt")
+
+
+def test_doubles_beyond_single_precision_are_not_finite(mlp, weights, tmp_path):
+    torch.save({name: 1e300 * tensor.double() for name, tensor in weights.items()}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"hidden1\.weight has values that are not finite.*\n.*earlier checkpoint"):
+        start(mlp, tmp_path / "w.pt")
 
 
 def test_the_last_layer_starts_afresh_for_other_classes(mlp, weights, tmp_path):

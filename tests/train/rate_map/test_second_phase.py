@@ -54,6 +54,26 @@ def test_another_seed_goes_through_the_images_in_another_order(place, weights):
     assert first.angle != other.angle and other.seed == 1
 
 
+def test_it_goes_through_the_images_in_another_order_than_the_first_phase(place, start, monkeypatch):
+    plans = []
+    for name in ("fine_tune", "average"):
+        phase = getattr(averaging, name)
+
+        def watched(model, x_NCHW, y_N, plan, more, phase=phase):
+            plans.append(plan)
+            return phase(model, x_NCHW, y_N, plan, more)
+
+        monkeypatch.setattr(averaging, name, watched)
+    second_phase(place, start)
+    n = len(place.tensors("train")[1])
+    first = step.Plan(start.recipe, place.batch_size, place.stop_loss, start.max_steps, start.seed)
+    assert len(plans) == 3
+    for plan in plans:
+        assert not any(
+            torch.equal(step.batch_order(plan, epoch, n), step.batch_order(first, epoch, n)) for epoch in range(4)
+        )
+
+
 def test_the_weights_it_starts_from_stay_as_they_are(place, start):
     before = load_weights(place.architecture, start.weights).state_dict()
     second_phase(place, start)

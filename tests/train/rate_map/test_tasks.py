@@ -53,8 +53,15 @@ def test_what_fails_is_named_with_its_reason(place, tmp_path):
     assert "gone.safetensors" in found.failed[0]
 
 
-def test_a_file_that_is_there_is_taken_and_one_that_is_not_is_made_at_once(tmp_path):
+def test_a_file_that_is_there_is_taken_and_one_that_is_not_is_made_at_once(place, tmp_path):
     value = Measured(name="n", numbers={"l2": 0.1, "worst_group": None}, missing={"a": "b"})
     file = tmp_path / "deep" / "n.json"
-    assert kept(file, Measured, lambda: value) == value
-    assert kept(file, Measured, forbidden) == value and [p.name for p in file.parent.iterdir()] == ["n.json"]
+    assert kept(place, file, Measured, lambda: value) == value
+    assert kept(place, file, Measured, forbidden) == value and [p.name for p in file.parent.iterdir()] == ["n.json"]
+
+
+def test_two_may_make_the_same_file_at_once(place, tmp_path):
+    value = Measured(name="n", numbers={"l2": 0.1}, missing={})
+    file = tmp_path / "deep" / "n.json"
+    assert kept(place, file, Measured, lambda: kept(place, file, Measured, lambda: value)) == value
+    assert [p.name for p in file.parent.iterdir()] == ["n.json"]

@@ -1,8 +1,7 @@
 """A judged run in the small world, and functions that return it with other numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from bigstep.records.measured import Measured
 from bigstep.records.run import JudgedRun, RunRecords
 from bigstep.records.trained import Trained
 from bigstep.records.verdict import Check
-from verify import stage
+from verify import measure, stage
 from verify.report.run_outcome import RunOutcome, StageRun
 
 STAGES = ["data", "train", "compress", "export", "verify"]
@@ -25,7 +24,8 @@ def judge(trained: Trained) -> Callable[..., JudgedRun]:
     def run(world: Any, config: VerifyConfig | None = None) -> JudgedRun:
         images, compact, exported = world.records()
         verdict = stage.run(config or VerifyConfig(), images, compact, exported, out=world.folder / "verdict")
-        return JudgedRun(images, trained, compact, exported, verdict, Measured.read(verdict.folder))
+        measured = measure.measure(images, exported, measure.FOR_THE_REPORT)
+        return JudgedRun(images, trained, compact, exported, verdict, measured, budgets=[])
 
     return run
 
@@ -37,9 +37,13 @@ def judged(judge: Any, make_world: Any, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def changed() -> Callable[..., JudgedRun]:
-    """Return a function that gives fields of a run's records other values; `measured` takes its own fields."""
+    """Return a function that gives fields of a run's records other values; `measured` takes its own fields.
 
-    def change(run: JudgedRun, **updates: dict[str, Any]) -> JudgedRun:
+    `budgets` are the checks themselves.
+    """
+
+    def change(run: JudgedRun, budgets: Sequence[Check] = (), **updates: dict[str, Any]) -> JudgedRun:
+        run = replace(run, budgets=budgets or run.budgets)
         for name, update in updates.items():
             value = getattr(run, name)
             is_value = isinstance(value, Measured)
@@ -62,18 +66,15 @@ def check() -> Callable[..., Check]:
 
 
 @pytest.fixture
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunOutcome]:
+def ended() -> Callable[..., RunOutcome]:
     """Return a function that says how a run with these records ended: well, or by an error after some stages.
 
     `ran` stages were done when the error came, and the next one was under way if `begun`.
     """
 
     def make(run: JudgedRun, error: BaseException | None = None, ran: int = 5, *, begun: bool = False) -> RunOutcome:
-        folder: Path = tmp_path_factory.mktemp("verdict")
-        run.measured.write(folder)
-        verdict = replace(run.verdict, folder=folder)
-        made = dict(zip(STAGES, (run.images, run.trained, run.compact, run.exported, verdict), strict=True))
-        records = RunRecords(**{name: made[name] for name in STAGES[:ran]})
+        made = dict(zip(STAGES, (run.images, run.trained, run.compact, run.exported, run.verdict), strict=True))
+        records = RunRecords(**{name: made[name] for name in STAGES[:ran]}).judge(run.measured, run.budgets)
         history = [StageRun(name, "ran", 1.2345) for name in STAGES[:ran]]
         history += [StageRun(STAGES[ran], "begun", 0.5)] if begun else []
         return RunOutcome("small", STAGES, history, records, error)

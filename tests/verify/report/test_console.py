@@ -1,12 +1,14 @@
 """The end of a run, drawn from the records' numbers."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
 from verify.report.console import SIGNS, Summary
 
 GROUPS = ("unbiased", "aligned", "conflicting")
+BUNDLE = Path("run/bundles/0123-4567")
 
 
 @pytest.fixture
@@ -14,7 +16,7 @@ def shown(tmp_path, capsys):
     """Return a function that prints the end of a run, and returns what was printed."""
 
     def show(run, folder=tmp_path):
-        Summary(run, folder).show()
+        Summary(run, folder, BUNDLE).show()
         return capsys.readouterr().out
 
     return show
@@ -24,7 +26,7 @@ def test_the_models_are_the_served_file_the_dense_one_and_the_baselines(judged, 
     unserved = judged.exported.info.forms[0].model_copy(update={"precision": "fp32"})
     run = changed(judged, exported={"forms": [unserved, *judged.exported.info.forms]})
     scores = {(s.form, s.group): s.accuracy for s in run.verdict.info.scores}
-    models = Summary(run, tmp_path).as_json()["models"]
+    models = Summary(run, tmp_path, BUNDLE).as_json()["models"]
     assert [model["model"] for model in models] == ["compact-int8", "dense-fp32", "adam-fp32", "adam-compact-int8"]
     for model in models:
         name = model["model"]
@@ -47,11 +49,13 @@ def test_another_number_is_shown(judged, changed, shown):
 
 def test_the_json_has_every_check_with_its_name(judged, changed, check, tmp_path):
     budget = check("failed", rule="latency budget", form="compact-int8")
-    found = Summary(changed(judged, measured={"budgets": [budget]}), tmp_path).as_json()
+    found = Summary(changed(judged, budgets=[budget]), tmp_path, BUNDLE).as_json()
     assert [one["name"] for one in found["checks"]] == [one.name for one in judged.verdict.info.checks]
     assert found["budgets"] == [budget.as_json()]
     assert found["notes"] == judged.verdict.info.notes and found["why_this_rate"] == judged.trained.info.why
-    assert (found["bundle"], found["report"]) == (f"{tmp_path}/bundle", f"{tmp_path}/report.html")
+    assert (found["bundle"], found["report"]) == (str(BUNDLE), f"{tmp_path}/report.html")
+    passed = Summary(judged, tmp_path, BUNDLE).as_json()
+    assert (passed["bundle"], passed["last_good_bundle"]) == (f"{tmp_path}/bundle", None)
 
 
 @pytest.mark.parametrize("verdict", ["passed", "failed", "undecided"])
@@ -60,6 +64,15 @@ def test_only_a_passed_run_says_how_to_serve(judged, changed, shown, verdict):
     sign = {"passed": "PASSED", "failed": "FAILED", "undecided": "CANNOT TELL"}[verdict]
     assert f"Verdict: {sign}," in out
     assert ("Serve:" in out) == ("Query:" in out) == (verdict == "passed")
+    assert (f"Bundle:  {BUNDLE}, not to be served" in out) == (verdict != "passed")
+
+
+def test_a_run_that_did_not_pass_says_what_stays(judged, changed, shown, tmp_path):
+    run = changed(judged, verdict={"outcome": "failed"})
+    assert "not to be served; none has passed" in shown(run)
+    (tmp_path / "bundle").mkdir()
+    assert f"not to be served; {tmp_path}/bundle is still the last that passed" in shown(run)
+    assert Summary(run, tmp_path, BUNDLE).as_json()["last_good_bundle"] == f"{tmp_path}/bundle"
 
 
 def test_every_check_that_did_not_pass_is_told(judged, changed, shown):
@@ -86,8 +99,8 @@ def test_the_outcome_is_the_worse_of_verdict_and_budgets(
     judged, changed, check, shown, tmp_path, verdict, budgets, expected
 ):
     checks = [check(found, "It took [red]long[/].", rule="latency budget") for found in budgets]
-    run = changed(judged, verdict={"outcome": verdict}, measured={"budgets": checks})
-    found = Summary(run, tmp_path).as_json()
+    run = changed(judged, verdict={"outcome": verdict}, budgets=checks)
+    found = Summary(run, tmp_path, BUNDLE).as_json()
     assert (run.outcome, found["outcome"], found["verdict"]) == (expected, expected, verdict)
     out = shown(run)
     assert ("Budgets:" in out) == bool(budgets)

@@ -1,8 +1,11 @@
 """The facts that every report shares, against the records that they come from."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from verify.report import facts
+from verify.report import console, facts, job_summary, page
 
 
 def test_every_file_has_its_scores_sizes_and_readings(judged):
@@ -57,3 +60,35 @@ def test_missing_baselines_are_named_with_the_reason(judged, changed):
     adam = judged.trained.info.baselines[0]
     twin = changed(judged, trained={"baselines": [adam.model_copy(update={"name": "twin", "trial": "sgd-0.2-0"})]})
     assert facts.missing_baselines(twin) == ["twin: this conventional recipe chose the same network, sgd-0.2-0."]
+
+
+@pytest.fixture
+def by_processors(judged, changed, tmp_path):
+    """Return a function that says by which instructions the trials, the compression and the verdict were computed."""
+
+    def make(trials, compression, verdict):
+        for trial, names in zip(judged.trained.info.trials, trials, strict=False):
+            (tmp_path / "trials" / trial.name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "trials" / trial.name / "measured.json").write_text(json.dumps({"instructions": names}))
+        (tmp_path / "measured.json").write_text(json.dumps({"instructions": compression}))
+        run = changed(judged, measured={"fingerprint": {**judged.measured.fingerprint, "instructions": verdict}})
+        return replace(
+            run, trained=replace(run.trained, folder=tmp_path), compact=replace(run.compact, folder=tmp_path)
+        )
+
+    return make
+
+
+def test_processors_that_round_differently_are_told_everywhere(by_processors, judged, ended, tmp_path):
+    run = by_processors([["A AVX2"], ["A AVX2", "B AVX-512"]], ["B AVX-512"], "B AVX-512")
+    *before, said = facts.notes(run)
+    assert before == judged.verdict.info.notes
+    assert "A AVX2 (2 trials); B AVX-512 (1 trial, compression, verdict)" in said
+    assert said in console.Summary(run, tmp_path).as_json()["notes"]
+    page.write(tmp_path, "small", run)
+    assert "round differently" in (tmp_path / "report.html").read_text()
+    assert "round differently" in job_summary.document(ended(run), tmp_path)
+
+
+def test_one_kind_of_processor_is_no_news(by_processors, judged):
+    assert facts.notes(by_processors([["A AVX2"], ["A AVX2"]], ["A AVX2"], "A AVX2")) == judged.verdict.info.notes

@@ -77,7 +77,7 @@ def test_a_verdict_without_checks_is_not_green(passed, changed, ended):
 
 @pytest.mark.parametrize(("budget", "look"), [("passed", "ok"), ("failed", "failure"), ("undecided", "error")])
 def test_budgets_have_a_suite_of_their_own(passed, changed, check, ended, budget, look):
-    run = changed(passed, measured={"budgets": [check(budget, "It takes 3 ms.", rule="latency budget")]})
+    run = changed(passed, budgets=[check(budget, "It takes 3 ms.", rule="latency budget")])
     cases = read(ended(run))
     assert looks(cases["budgets"]) == {"latency budget": look}
     assert set(looks(cases["gate"]).values()) == {"ok"}

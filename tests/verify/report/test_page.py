@@ -3,14 +3,20 @@
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from bigstep.config import VerifyConfig
-from bigstep.records.verdict import worst
+from bigstep.records.provenance import Provenance
+from bigstep.records.verdict import HEADLINES, SEVERITY, worst
 from verify.report import page, wording
 
 VOID = {"meta", "br"}
+PASSED = (
+    "Passed: no worse than before compression (margin 3 points); level of robustness not required: "
+    "conflicting 100.0%, aligned 100.0%."
+)
 
 
 class Checker(HTMLParser):
@@ -58,7 +64,7 @@ def test_headings_come_in_the_order_a_reader_needs(pages):
         "Learning rates",
         "Steps of compression",
         "Digests",
-        "Machine and versions",
+        "The machine that measured",
     ]
     assert re.findall(r"^## (.*)", pages["report.md"], re.M) == expected
     html = [heading.split(" (")[0] for heading in re.findall(r"<h2>(.*?)</h2>", pages["report.html"])]
@@ -146,10 +152,10 @@ def test_first_line_is_the_verdict(judged, changed, tmp_path, no_plots, outcome)
     first = first.model_copy(update={"outcome": outcome, "says": "It says so."})
     run = changed(judged, verdict={"outcome": outcome, "checks": [first, *rest]})
     pages = written(run, tmp_path)
-    headline = f"# {wording.ICONS[outcome]} {wording.HEADLINES[outcome]}"
-    assert pages["report.md"].startswith(headline)
+    headline = PASSED if outcome == "passed" else HEADLINES[outcome, outcome]
+    assert pages["report.md"].startswith(f"# {wording.ICONS[outcome]} {headline}")
     assert f'<div class="verdict {outcome}">' in pages["report.html"]
-    assert wording.HEADLINES[outcome] in pages["card.md"]
+    assert headline in pages["card.md"]
     assert ("The first says: It says so." in pages["report.md"]) == (outcome != "passed")
 
 
@@ -198,12 +204,12 @@ def budget(check):
 @pytest.mark.parametrize(
     ("verdict", "budgets", "all_in_all", "headline"),
     [
-        ("passed", ["passed"], "passed", wording.HEADLINES["passed"]),
+        ("passed", ["passed"], "passed", PASSED),
         ("passed", ["passed", "failed"], "failed", "Failed: the gate passed this file, but a budget was not kept."),
-        ("passed", ["undecided"], "undecided", wording.BUDGET_HEADLINES["passed", "undecided"]),
-        ("undecided", ["failed"], "failed", wording.BUDGET_HEADLINES["undecided", "failed"]),
-        ("undecided", ["undecided", "passed"], "undecided", wording.HEADLINES["undecided"]),
-        ("failed", ["failed", "undecided"], "failed", wording.HEADLINES["failed"]),
+        ("passed", ["undecided"], "undecided", HEADLINES["passed", "undecided"]),
+        ("undecided", ["failed"], "failed", HEADLINES["undecided", "failed"]),
+        ("undecided", ["undecided", "passed"], "undecided", HEADLINES["undecided", "undecided"]),
+        ("failed", ["failed", "undecided"], "failed", HEADLINES["failed", "failed"]),
     ],
 )
 def test_the_headline_is_the_worse_of_verdict_and_budgets(
@@ -211,23 +217,25 @@ def test_the_headline_is_the_worse_of_verdict_and_budgets(
 ):
     first, *rest = judged.verdict.info.checks
     checks = [first.model_copy(update={"outcome": verdict}), *rest]
-    found = {"verdict": {"outcome": verdict, "checks": checks}, "measured": {"budgets": [budget(o) for o in budgets]}}
-    after = written(changed(judged, **found), tmp_path)
+    run = changed(judged, verdict={"outcome": verdict, "checks": checks}, budgets=[budget(o) for o in budgets])
+    after = written(run, tmp_path)
     assert after["report.md"].startswith(f"# {wording.ICONS[all_in_all]} {headline}\n")
     assert (
         f'<div class="verdict {all_in_all}">' in after["report.html"] and f"<h1>{headline}</h1>" in after["report.html"]
     )
     assert ("Passed" in after["report.md"].splitlines()[0]) == (all_in_all == "passed")
-    assert f"# digits\n\n{wording.ICONS[verdict]} {wording.HEADLINES[verdict]}" in after["card.md"], (
-        "the card has no clock"
-    )
+    assert after["card.md"].startswith(f"# digits\n\n{wording.ICONS[all_in_all]} {headline}\n")
+    assert [line for line in after["card.md"].splitlines() if "machine that verified" in line] == [
+        f"- latency budget, on the machine that verified: {o}." for o in sorted(budgets, key=SEVERITY.index)
+    ]
+    assert "It took" not in after["card.md"], "clock readings are in no digest, and the card is in one"
     told = f"1 of {len(budgets)} budgets: {worst(budgets)}. The first says: It took"
     assert (told in after["report.md"]) == (told in after["report.html"]) == (worst(budgets) != "passed")
 
 
 def test_budgets_have_a_place_of_their_own_with_the_worst_first(judged, changed, budget, pages, tmp_path, no_plots):
     assert "Speed budgets" not in pages["report.md"] + pages["report.html"]
-    after = written(changed(judged, measured={"budgets": [budget("passed"), budget("failed")]}), tmp_path)
+    after = written(changed(judged, budgets=[budget("passed"), budget("failed")]), tmp_path)
     rows = after["report.md"][after["report.md"].index("### Speed budgets") :].splitlines()[4:6]
     assert rows == [
         f"| {wording.ICONS[o]} {o} | latency budget | It took a\\|while &lt;b&gt;{o}&lt;/b&gt;. |"
@@ -308,6 +316,36 @@ def test_data_without_bias_attribute_is_reported_too(world, judge, tmp_path):
     assert "Size against unbiased accuracy" in pages["report.html"]
     assert "On the test images it is right on 100.0%" in pages["report.md"]
     assert "no bias attribute" in pages["card.md"]
+
+
+def test_a_drop_of_nothing_has_no_sign_of_a_gain(judged, changed, tmp_path, no_plots):
+    first, *rest = judged.verdict.info.comparisons
+    tiny = first.model_copy(update={"measured": -1e-5, "bound": -4e-4})
+    page = written(changed(judged, verdict={"comparisons": [tiny, *rest]}), tmp_path)["report.md"]
+    assert f"| {first.form} | {first.group} | +0.0 | +0.0 |" in page
+
+
+def test_what_is_folded_is_printed(pages):
+    """A closed `details` is left out of paper and PDF, and with it ten of thirteen checks."""
+    templates = [path.read_text() for path in Path(page.__file__).parent.glob("*.html")]
+    for content in [pages["report.html"], *templates]:
+        for_print = re.search(r"@media print \{(.*)\}\n", content)[1]
+        opened = re.search(r"details::details-content \{(.*?)\}", for_print)
+        assert "<details" not in content or (opened and "content-visibility: visible" in opened[1])
+    assert "<details" in pages["report.html"]
+
+
+def test_the_report_says_when_by_what_and_with_what_it_was_judged(world, judge, tmp_path, no_plots):
+    (world.folder / "verdict").mkdir()
+    packages = {"numpy": "2.4.6", "onnxruntime": "1.31.1"}
+    made = {"bigstep": "0.1.0", "commit": "c" * 40 + "-dirty", "code": "d" * 64, "python": "3.12.1", "device": None}
+    rest = {"packages": packages, "settings": {}, "inputs": {}, "sources": None}
+    Provenance(stage="verify", begun="2026-11-28T11:20:59Z", **made, **rest).write(world.folder / "verdict")
+    pages = written(judge(world), tmp_path / "out")
+    for name in ("report.html", "report.md"):
+        assert "judged 2026-11-28 11:20 UTC by bigstep 0.1.0, commit cccccccccccc-dirty" in pages[name]
+        assert "numpy 2.4.6, onnxruntime 1.31.1" in pages[name] and "3.12.1" in pages[name]
+    assert "2026" not in pages["card.md"], "the card is in a digest"
 
 
 def test_non_finite_served_file_is_reported(world, judge, tmp_path):

@@ -13,14 +13,14 @@ def states(outcome):
 def test_a_run_that_ended_well_has_a_verdict(judged, ended):
     outcome = ended(judged)
     assert set(states(outcome).values()) == {"ran"} and len(outcome.stages()) == 5
-    assert outcome.judged.verdict.info == judged.verdict.info
-    assert outcome.judged.measured == judged.measured
+    assert outcome.records.judged.verdict.info == judged.verdict.info
+    assert outcome.records.judged.measured == judged.measured
 
 
 def test_an_error_in_a_stage_leaves_the_rest_unreached(judged, ended):
     outcome = ended(judged, ConfigError("no"), ran=3, begun=True)
     assert list(states(outcome).values()) == ["ran", "ran", "ran", "stopped", "not reached"]
-    assert outcome.judged is None
+    assert outcome.records.judged is None
 
 
 @pytest.mark.parametrize(("ran", "place"), [(0, "before data"), (2, "after train"), (5, "after verify")])

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from bigstep.errors import ConfigError
-from pipeline.lock import held
+from bigstep.lock import held
 from pipeline.store import Store
 
 ERRORS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES, errno.EIO, errno.EBADF]

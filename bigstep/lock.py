@@ -105,7 +105,7 @@ def _at_work(owner: dict[str, Any]) -> bool:
     except (OSError, ValueError, IndexError):
         return False
     age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age_s <= owner["since_s"] + LATE_S
+    return bool(time.time() - age_s <= owner["since_s"] + LATE_S)
 
 
 def _owner(owner: dict[str, Any]) -> str:
