@@ -1,8 +1,11 @@
 """The configuration as a file: TOML in and out, presets, and errors that name the key and suggest the right one."""
 
 import difflib
+import hashlib
 import json
+import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -94,15 +97,36 @@ def _toml_literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)
 
 
+def name_of(path: Path) -> str:
+    """Return what a configuration is called that does not name itself: its file name, in letters that any place takes.
+
+    What says less than the file name does (letters outside ASCII are left out, or all that is left is the name of a
+    preset, or nothing) ends in a part of its hash, so that the runs do not share a folder.
+    """
+    stem = unicodedata.normalize("NFC", path.stem)
+    ascii_only = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_only).strip("._-")
+    if name == stem or (stem.isascii() and name and name not in PRESETS):
+        return name
+    return "-".join([*filter(None, [name]), hashlib.sha256(stem.encode("utf-8", "surrogateescape")).hexdigest()[:8]])
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return {"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8"))
+    try:  # Windows editors begin a file with a mark of its encoding
+        return {"name": name_of(path)} | tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
         known = ", ".join(PRESETS)
         raise ConfigError(
             "no such configuration", got=path, expected=f"a TOML file or a preset ({known})", do="bigstep init"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid TOML",
+            got=error,
+            expected="text in UTF-8",
+            do="save it as UTF-8 (PowerShell: -Encoding utf8)",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML", got=error) from error
 
 

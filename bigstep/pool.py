@@ -4,6 +4,7 @@ Workers are started anew, since a forked library can hang in its thread pools. T
 parent, and end when it is gone, so that a killed run leaves nobody writing into its folder.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -12,11 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
+import bigstep.own_packages  # noqa: F401 - a worker imports this module first, and then what its work needs
 from bigstep.errors import BigstepError
 from bigstep.machine import usable_cores
 
+log = logging.getLogger("bigstep")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
 S = TypeVar("S")
 J = TypeVar("J")
 R = TypeVar("R")
@@ -38,9 +43,17 @@ def run(setup: S, jobs: Sequence[J], work: Callable[[S, J], R], *, most: int | N
     if processes <= 1:
         yield from (work(setup, job) for job in jobs)
         return
-    pool = ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(setup, os.getpid())
-    )
+    try:
+        pool = ProcessPoolExecutor(
+            processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(setup, os.getpid()),
+        )
+    except OSError as error:  # the semaphores of a pool are files in shared memory
+        log.warning("%s cannot be used (%s): one process does all the work, more slowly", SHARED_MEMORY, error.strerror)
+        yield from (work(setup, job) for job in jobs)
+        return
     try:
         for future in as_completed(_submit(pool, jobs, work)):
             yield future.result()

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import shlex
 import signal
 import sys
@@ -18,8 +17,9 @@ from typer.rich_utils import rich_format_error
 
 from bigstep import numerics, terminal
 from bigstep.config import Config
-from bigstep.config_file import PRESETS, load, to_toml
+from bigstep.config_file import PRESETS, load, name_of, to_toml
 from bigstep.errors import BigstepError, ConfigError
+from bigstep.own_packages import NAMES
 from pipeline import answer
 
 app = typer.Typer(
@@ -64,8 +64,7 @@ def init(
             got=images,
             do=f"bigstep init --data folder {shlex.quote(str(images))}, or --output to name the file to write",
         )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", output.stem).strip("._-") or preset
-    settings = [f"name={json.dumps(name)}"] + ([f"data.kind={json.dumps(data)}"] if data else [])
+    settings = [f"name={json.dumps(name_of(output))}"] + ([f"data.kind={json.dumps(data)}"] if data else [])
     if images is not None:
         settings += _inferred(images)
     _write_new(output, to_toml(load(preset, settings)))
@@ -305,9 +304,7 @@ def main() -> NoReturn:
     except BigstepError as error:
         _fail(error, error.exit_code)
     except ImportError as error:
-        from pipeline.closure import OURS
-
-        if (error.name or "").partition(".")[0] in OURS:
+        if (error.name or "").partition(".")[0] in NAMES:
             _crash(error)
         _fail(BigstepError("a package cannot be loaded", got=error, do="bigstep doctor"), USER_ERROR)
     except OSError as error:

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from bigstep.errors import ConfigError
 from bigstep.machine import installed_version
+from bigstep.own_packages import NAMES, ROOT
 
-ROOT = Path(__file__).parents[1]
-OURS = frozenset({"bigstep", "data", "train", "compress", "export", "serve", "verify", "pipeline"})
 OUTSIDE = frozenset({"bigstep.config"})
 TEMPLATES = "TEMPLATES"  # the constant of a module that names the files beside it that it fills in
 # Distributions that are not called as they are imported. To look through what is installed takes 0.3 s.
@@ -117,8 +116,8 @@ def _source(root: Path, module: str) -> _Source:
     nodes = list(ast.walk(tree))
     named = {name for node in nodes for name in _named(node)}
     return _Source(
-        modules=frozenset(n for n in named if n.partition(".")[0] in OURS and _file(root, n).is_file()),
-        packages=frozenset({name.partition(".")[0] for name in named} - OURS - sys.stdlib_module_names),
+        modules=frozenset(n for n in named if n.partition(".")[0] in NAMES and _file(root, n).is_file()),
+        packages=frozenset({name.partition(".")[0] for name in named} - NAMES - sys.stdlib_module_names),
         templates=tuple(name for statement in tree.body for name in _templates(statement)),
         attributes=frozenset(node.attr for node in nodes if isinstance(node, ast.Attribute)),
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bigstep.machine import installed_version
+from bigstep.own_packages import ROOT
 from bigstep.records.provenance import Provenance
-from pipeline.closure import ROOT
 
 
 def provenance(decides: Mapping[str, Any]) -> Provenance:

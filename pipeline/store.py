@@ -8,26 +8,23 @@ runs/<name>/records/<kind>-<digest>/   finished records, never changed
             bundle -> bundles/...      the last that passed
 """
 
-import datetime
-import fcntl
 import json
 import logging
-import os
 import shutil
-import socket
-import time
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
+from bigstep import lock
 from bigstep.errors import BigstepError, ConfigError, RecordError
-from bigstep.records.sealed import Record, forget_checks, write_json
+from bigstep.pool import SHARED_MEMORY
+from bigstep.records.sealed import Record, forget_checks, move_folder, write_json
 
 log = logging.getLogger("bigstep")
 R = TypeVar("R", bound=Record[Any])
 FULL_BYTES = 1_000_000  # a disk with less is taken to be full: a write that failed leaves what still went in
-LOOKS = 10  # attempts at a lock beyond the last; whoever looks holds it for microseconds
 SHORT = 16  # characters of a hash in a folder name; the full one is in the manifest and is checked
 
 
@@ -46,41 +43,38 @@ class Store:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "lock").open("a+", encoding="utf-8")
+            file = (self.folder / lock.NAME).open("a+", encoding="utf-8")
         except OSError as error:
             raise ConfigError(
                 f"{self.folder} cannot be the run folder", got=error.strerror, do="give another --run-dir"
             ) from None
-        with file:
+        with file, ExitStack() as held:
             try:
-                _lock(file)
-            except BlockingIOError:
-                file.seek(0)
+                with self.telling_a_full_disk():
+                    held.enter_context(lock.taken(file))
+            except BlockingIOError as error:
                 raise ConfigError(
-                    f"{self.folder} is in use", got=_owner(file.read()), do="wait, or give another --run-dir"
+                    f"{self.folder} is in use", got=str(error), do="wait, or give another --run-dir"
                 ) from None
-            with self.telling_a_full_disk():
-                _sign(file)
             yield
 
     @contextmanager
     def telling_a_full_disk(self) -> Iterator[None]:
-        """Say that the disk is full, whatever numpy, onnx or safetensors make of it.
+        """Say that a disk is full, whatever numpy, onnx or safetensors make of it.
 
         Raises:
-            ConfigError: something failed, and the disk of the run folder is full.
+            ConfigError: something failed, and the disk of the run folder, of scratch files or of shared memory is full.
         """
         try:
             yield
         except BigstepError:
             raise
         except Exception as error:
-            if shutil.disk_usage(self.folder).free < FULL_BYTES:
-                raise ConfigError(
-                    f"{self.folder}: the disk is full",
-                    got=error,
-                    do="make room; the same command then goes on from here",
-                ) from error
+            for place, remedy in _disks(self.folder):
+                if shutil.disk_usage(place).free < FULL_BYTES:
+                    raise ConfigError(
+                        f"{place}: the disk is full", got=error, do=f"{remedy}; the same command then goes on from here"
+                    ) from error
             raise
 
     def find(self, kind: type[R], key: str) -> R | None:
@@ -131,31 +125,17 @@ class Store:
         return type(record)(place, record.digest, record.info)
 
 
-def _lock(file: TextIO) -> None:
-    """Take the lock; in several attempts, for some may meet somebody who only looks (see `held`)."""
-    for _ in range(LOOKS):
-        with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.02)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sign(lock: TextIO) -> None:
-    """Say in the lock who holds it, and since when; the kernel releases it with the process, however that ends."""
-    lock.truncate(0)
-    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since_s": time.time()}, lock)
-    lock.flush()
-
-
-def _owner(lock: str) -> str:
-    """Say who holds a lock; the clock may have been set since, or be another machine's."""
+def _disks(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every folder on whose disk a run writes, and what helps where that is full."""
+    yield folder, "make room"
     try:
-        held = json.loads(lock)
-        age_s = max(0, round(time.time() - held["since_s"]))
-        return f"process {held['pid']} on {held['host']}, for {datetime.timedelta(seconds=age_s)} (h:mm:ss)"
-    except (ValueError, KeyError, TypeError):
-        return "another process, which has just begun"
+        yield Path(tempfile.gettempdir()), "make room, or set TMPDIR to a folder with room"
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "there is no folder for scratch files", got=error.strerror, do="set TMPDIR to a folder with room"
+        ) from None
+    if SHARED_MEMORY.is_dir():
+        yield SHARED_MEMORY, "give it more room (docker run --shm-size 1g)"
 
 
 def _name(kind: type[Record[Any]], digest: str) -> str:
@@ -167,6 +147,6 @@ def replace_folder(source: Path, place: Path) -> None:
     aside = place.with_name(f".{place.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if place.exists():
-        place.rename(aside)
-    source.rename(place)
+        move_folder(place, aside)
+    move_folder(source, place)
     shutil.rmtree(aside, ignore_errors=True)

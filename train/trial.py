@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bigstep.errors import TrainError
 from bigstep.records.measured import note_instructions
-from bigstep.records.sealed import WORK, flush, write_json
+from bigstep.records.sealed import WORK, flush, move_folder, write_json
 from bigstep.records.trained import UNFINISHED, Trial
 from train import observe, outcome, step
 from train.moments import Moments
@@ -157,7 +157,7 @@ def _publish(work: Path, folder: Path, trial: Trial, job: Job) -> Trial:
                 shutil.rmtree(work)
                 return other
         with suppress(OSError):
-            folder.rename(aside)
+            move_folder(folder, aside)
     raise TrainError(f"{folder} cannot be published", got="others publish it all the time", do="run the command again")
 
 

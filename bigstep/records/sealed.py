@@ -9,6 +9,7 @@ and folders) are hashed against damage but left out of the digest, so that the s
 run.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ FORMAT = 2
 WORK = "work"  # scratch folder of an unfinished record: what a killed run goes on from
 CHECKED = ".checked.json"  # in a record's folder, but not a part of it: when the bytes of large files were last checked
 LARGE_BYTES = 2**30
+LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a flush says when content is lost
 EVENTS = "tensorboard"  # folder of event files, which hold clock readings
 UNDIGESTED = frozenset(
     {"measured.json", "report.md", "report.html", "contact_sheet.png", "provenance.json", "config.toml", EVENTS}
@@ -154,7 +156,7 @@ def replace_file(path: Path, content: bytes) -> None:
         with written.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            flush_file(file.fileno())
         written.replace(path)
     except BaseException:  # an interrupt too
         with suppress(OSError):
@@ -167,9 +169,40 @@ def flush(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            flush_file(handle)
         finally:
             os.close(handle)
+
+
+def flush_file(handle: int) -> None:
+    """Flush an open file or folder to the disk, where the file system can: SMB, vboxsf and some FUSE mounts cannot.
+
+    Raises:
+        OSError: what was written is lost.
+    """
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in LOST:
+            raise
+
+
+def move_folder(source: Path, place: Path) -> None:
+    """Rename a folder to a place that is free; copy it first where it cannot be renamed.
+
+    A folder of a lower layer of an overlay (an image with a warmed cache, mounted into a container) cannot.
+    """
+    try:
+        source.rename(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copied = place.with_name(f".{place.name}.copy")
+        shutil.rmtree(copied, ignore_errors=True)
+        shutil.copytree(source, copied)
+        flush(copied)
+        copied.rename(place)
+        shutil.rmtree(source)
 
 
 def sha256(path: Path) -> str:

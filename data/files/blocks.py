@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bigstep.errors import DataError
-from bigstep.records.sealed import Hashed, stamp
+from bigstep.records.sealed import Hashed, flush_file, stamp
 
 BLOCK_BYTES = 2 * 2**20  # of pixels; every thread uses a few times that while it computes a block
 
@@ -94,7 +94,7 @@ class ArrayFile:
 
     def flush(self) -> None:
         """Flush the file to the disk."""
-        os.fsync(self.file.fileno())
+        flush_file(self.file.fileno())
 
     def finish(self) -> Hashed:
         """Return the hash of the file; all rows are final."""

@@ -2,8 +2,9 @@
 
 import time
 
+from bigstep.lock import held
 from bigstep.terminal import Terminal
-from pipeline.follow.place import Place, find, held
+from pipeline.follow.place import Place, find
 from pipeline.follow.view import JsonLines, Lines, Screen, View
 
 POLL_SECONDS = 0.5

@@ -5,7 +5,6 @@ Files appear, move and vanish meanwhile: what cannot be read now is read the nex
 `records/trained-<digest>/`.
 """
 
-import fcntl
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,16 +104,6 @@ def find(source: str) -> Place:
     if (folder / WORK).is_dir() or (folder / TRIALS).is_dir():
         return Place(run, training=folder)
     raise ConfigError(f"{path} cannot be followed", got="no training in it", do=do)
-
-
-def held(folder: Path) -> bool:
-    """Say whether a process works in a run folder. The lock is tried for some microseconds, and never taken."""
-    try:
-        with (folder / "lock").open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)
-    return False
 
 
 def _trial(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigstep.config import Config, Section, num_fields
-from bigstep.config_file import PRESETS, load, to_toml
+from bigstep.config_file import PRESETS, load, name_of, to_toml
 from bigstep.errors import ConfigError
 from bigstep.records.architecture import Family
 
@@ -100,6 +101,34 @@ def test_a_file_is_named_after_itself_unless_it_says_otherwise(tmp_path):
     )
     path.write_text('name = "other"\n')
     assert load(str(path)).name == "other"
+
+
+@pytest.mark.parametrize(
+    "stem", ["my run", "größe", "日本", "e\u0301t\u00e9", " tiny ", "tiny!", "---", "\udce9", "a\nb", "\U0001d4cd"]
+)
+def test_any_file_name_gives_a_name_of_its_own(tmp_path, stem):
+    path = tmp_path / f"{stem}.toml"
+    path.write_text("[train]\nnum_rates = 4\n")
+    name = load(str(path)).name
+    assert name == name_of(path) and name not in PRESETS
+    others = [
+        name_of(Path(f"{other}.toml")) for other in ("e", "x", "gro-e", "grosse", "ete", "本日", "été!", "a", "run")
+    ]
+    assert name not in others and name_of(Path(f"{name}.toml")) == name
+
+
+def test_one_file_name_has_one_name_however_it_is_encoded():
+    """macOS takes the accents of a file name apart."""
+    assert name_of(Path("e\u0301t\u00e9.toml")) == name_of(Path("\u00e9t\u00e9.toml"))
+
+
+def test_a_mark_of_the_encoding_is_read(tmp_path):
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbf[train]\r\nnum_rates = 4\r\n")
+    assert load(str(path)).train.num_rates == 4
+    path.write_bytes("[train]\r\n".encode("utf-16"))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(str(path))
 
 
 @pytest.mark.parametrize(

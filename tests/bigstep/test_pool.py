@@ -1,5 +1,6 @@
 """Work side by side: in this process where one is enough, in others where not, and what ends them."""
 
+import operator
 import os
 
 import pytest
@@ -55,3 +56,13 @@ def test_a_worker_that_the_system_ends_is_told(cores):
     with pytest.raises(BigstepError, match="a worker process was killed") as caught:
         list(pool.run(None, [1, 2], die))
     assert "more memory" in caught.value.do
+
+
+def test_without_shared_memory_one_process_does_the_work(monkeypatch, caplog):
+    def refuse(*_arguments, **_options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(pool, "usable_cores", lambda: 2)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", refuse)
+    assert sorted(pool.run(10, [1, 2, 3], operator.add)) == [11, 12, 13]
+    assert "/dev/shm" in caplog.text and "Read-only" in caplog.text

@@ -1,7 +1,13 @@
 """What the README publishes is what the benchmark measured, and the measurement says how it was made."""
 
 import json
+import re
+import subprocess
 from pathlib import Path
+
+import pytest
+
+from bigstep.own_packages import NAMES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -63,3 +69,35 @@ def test_the_compact_model_is_at_least_eight_times_smaller_with_no_gated_loss():
     assert f"{told.count('passed')} passed" in row
     for outcome in ("failed", "undecided"):
         assert (f"{told.count(outcome)} {outcome}" in row) == (outcome in told)
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def commit_of(results):
+    """Return the commit whose code made results: what they say of it, or else what the table of the older ones says."""
+    data = results.with_suffix(".json")
+    told = json.loads(data.read_bytes())["machine"].get("commit", "") if data.is_file() else ""
+    told = told or "".join(re.findall(r"\bcommit ([0-9a-f]{7,40})\b", results.read_text())[:1])
+    table = dict(
+        re.findall(r"^\| \[(\w+)\]\(results/\w+\.md\) \| (\w+) \|$", (ROOT / "benchmarks/README.md").read_text(), re.M)
+    )
+    assert bool(told) != (results.stem in table), "it names its commit, or the table does, never both"
+    return told or table[results.stem]
+
+
+@pytest.mark.parametrize("results", sorted(RESULTS.glob("*.md")), ids=lambda path: path.stem)
+def test_results_name_a_commit_and_are_told_when_older_than_the_code(results):
+    """Older ones are reported, as expected failures: not every change of the code changes a figure."""
+    commit = commit_of(results)
+    assert re.fullmatch(r"[0-9a-f]{7,40}", commit), "made from a working tree with changes, or outside a repository"
+    if (
+        git("rev-parse", "--verify", "HEAD").returncode
+        or git("rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+    ):
+        pytest.skip("there is no history to look in")
+    assert git("cat-file", "-e", f"{commit}^{{commit}}").returncode == 0, f"no commit {commit}"
+    changed = git("diff", "--name-only", commit, "HEAD", "--", *sorted(NAMES)).stdout.splitlines()
+    if changed:
+        pytest.xfail(f"{results.name}: measured at {commit}; {len(changed)} files of the code have changed since")

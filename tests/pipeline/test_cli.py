@@ -63,7 +63,7 @@ def test_init_writes_a_configuration_that_runs(bigstep, tmp_path, monkeypatch):
     assert made.code == 0 and made.out.splitlines()[-2].startswith("images ")
     assert made.out.splitlines()[-1].startswith("runs/mine/") and "validation_biased      100" in made.out
     assert bigstep("init").code == 0 and load("bigstep.toml").name == "bigstep"
-    for path, name in {"my run.toml": "my-run", "2024.toml": "2024", "true.toml": "true", "é.toml": "digits"}.items():
+    for path, name in {"my run.toml": "my-run", "2024.toml": "2024", "true.toml": "true"}.items():
         assert bigstep("init", "--output", path).code == 0 and load(path).name == name
 
 

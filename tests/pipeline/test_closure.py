@@ -7,6 +7,7 @@ import numpy
 import pytest
 
 from bigstep.errors import ConfigError
+from bigstep.own_packages import NAMES, ROOT
 from pipeline import closure
 from pipeline.stages import DATA, EXPORT, MAP, STAGES
 
@@ -75,8 +76,8 @@ def test_every_package_that_is_imported_is_found_under_the_name_it_is_installed_
 
 
 def copied(tmp_path):
-    for package in closure.OURS:
-        shutil.copytree(closure.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in NAMES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from bigstep.config_file import PRESETS, to_toml
 from bigstep.errors import ConfigError
+from bigstep.lock import held
 from bigstep.records.trained import Moment, Recipe, Trial
 from bigstep.terminal import Terminal
 from pipeline.follow import place
-from pipeline.follow.place import held
 from pipeline.follow.view import Screen, number, trend
 from pipeline.store import Store
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bigstep import own_packages
 from bigstep.config import Config, TrainConfig, storage_only
 from pipeline import closure, keys, readings
 from pipeline.dry_run import dry_run
@@ -67,7 +68,7 @@ def test_what_a_stage_loads_and_reads_is_in_its_key(small_run, small_config, tmp
     notes = list((tmp_path / "notes").iterdir())
     assert len(notes) > (1 if stage in (TRAIN, MAP) and len(os.sched_getaffinity(0)) > 1 else 0)
     loaded = {module for note in notes for module in note.read_text().splitlines()}
-    ours = {m for m in loaded if m.partition(".")[0] in closure.OURS and is_file(m)}
+    ours = {m for m in loaded if m.partition(".")[0] in own_packages.NAMES and is_file(m)}
     assert stage.door in ours and ours - code.modules == {"bigstep.config"}
     read = set(json.loads(done.stdout)) - {"model_copy"}
     assert read and read <= {
@@ -77,7 +78,7 @@ def test_what_a_stage_loads_and_reads_is_in_its_key(small_run, small_config, tmp
 
 
 def is_file(module):
-    return (closure.ROOT / f"{module.replace('.', '/')}.py").is_file()
+    return (own_packages.ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 
 def key(name, config=None, inputs="d", device="cpu"):
@@ -170,4 +171,6 @@ def test_pretrained_weights_count_by_their_content(tmp_path):
 
 
 def test_paths_are_those_of_this_checkout():
-    assert Path(closure.__file__).is_relative_to(closure.ROOT) and closure.of("train.stage").root == closure.ROOT
+    assert (
+        Path(closure.__file__).is_relative_to(own_packages.ROOT) and closure.of("train.stage").root == own_packages.ROOT
+    )

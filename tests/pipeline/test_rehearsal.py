@@ -35,6 +35,7 @@ def make(classes, channels, height, width):
 def enter(stage, config, inputs, out):
     """Go through the door of a stage on the CPU."""
     extra = {"device": "cpu"} if stage.on_device else {}
+    extra |= {"demands": stage.demands(config)} if stage.heeds else {}
     return importlib.import_module(stage.door).run(stage.section(config), *inputs, **extra, out=out)
 
 

@@ -1,5 +1,6 @@
 """The run folder: publishing at once, one process at a time, keys, and disks that fail."""
 
+import errno
 import fcntl
 import json
 import logging
@@ -9,9 +10,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -225,6 +228,26 @@ def test_a_full_disk_is_told_whatever_the_library_raises(tmp_path, monkeypatch, 
     with pytest.raises(ConfigError, match="the disk is full") as caught, Store(tmp_path).telling_a_full_disk():
         raise error
     assert caught.value.got is error and "goes on from here" in caught.value.do
+
+
+def test_a_full_disk_of_scratch_files_is_named(tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    full = lambda place: SimpleNamespace(free=0 if Path(place) == scratch else 10**12)  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with pytest.raises(ConfigError, match="scratch: the disk is full") as caught, Store(tmp_path).telling_a_full_disk():
+        raise RuntimeError("cannot write")
+    assert "TMPDIR" in caught.value.details["to do"]
+
+
+def test_no_folder_for_scratch_files_is_told(tmp_path, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(ConfigError, match="no folder for scratch files"), Store(tmp_path).telling_a_full_disk():
+        tempfile.mkdtemp()
 
 
 def test_other_errors_stay_what_they_are(tmp_path, monkeypatch):

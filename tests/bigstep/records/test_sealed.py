@@ -1,10 +1,13 @@
 """Records: every changed byte is found, and named."""
 
+import errno
 import json
 import os
 import shutil
+import stat
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +26,9 @@ from bigstep.records.sealed import (
     Record,
     Value,
     digest_of,
+    flush,
     forget_checks,
+    move_folder,
     read_manifest,
     replace_file,
     sha256,
@@ -420,3 +425,62 @@ def test_names_come_back_in_the_order_they_were_given_in(tmp_path, names):
     Table.seal(tmp_path, TableInfo(columns={name: k for k, name in enumerate(names)}))
     assert list(Table.open(tmp_path).info.columns) == names
     read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM]
+)
+@pytest.mark.parametrize("only", [stat.S_ISDIR, bool], ids=["folders", "all"])
+def test_a_file_system_that_cannot_flush_holds_records_too(tmp_path, monkeypatch, number, only):
+    real = os.fsync
+
+    def fsync(handle):
+        if only(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    made = write_note(tmp_path / "note")
+    assert Note.open(made.folder).digest == made.digest
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_flush_that_lost_content_is_told(tmp_path, monkeypatch, number):
+    def lost(_handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", lost)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        flush(tmp_path)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        replace_file(tmp_path / "a.json", b"{}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def lower_layer(tmp_path, monkeypatch):
+    """Let no folder that exists now be renamed, as in a lower layer of an overlay."""
+    real = Path.rename
+
+    def rename(self, target):
+        if self.is_dir() and self.name in ("old", "new"):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+def test_a_folder_that_cannot_be_renamed_is_copied(tmp_path, lower_layer):
+    made = write_note(tmp_path / "new")
+    (tmp_path / ".place.copy").mkdir()
+    (tmp_path / ".place.copy" / "left.txt").write_text("by a killed run")
+    move_folder(made.folder, tmp_path / "place")
+    assert Note.open(tmp_path / "place").digest == made.digest
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_other_errors_of_a_rename_stay_what_they_are(tmp_path):
+    (tmp_path / "new").mkdir()
+    with pytest.raises(FileNotFoundError):
+        move_folder(tmp_path / "new", tmp_path / "nowhere" / "place")
+    assert (tmp_path / "new").is_dir()
