@@ -20,7 +20,7 @@ from bigstep.records.verdict import Check, three_way
 from bigstep.scores import ALL, Evidence, Outputs
 
 POWER = 0.8
-MOST_SOURCES = 100  # times the sources at hand: beyond that "more data" is no advice
+MOST_SOURCES = 100  # times the sources at hand: beyond that "more data" is not advice
 
 
 @dataclass(frozen=True)

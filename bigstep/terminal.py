@@ -9,7 +9,7 @@ from typing import Any, final
 
 from rich.console import Console
 
-WIDTH = 100  # where the output is no terminal
+WIDTH = 100  # where the output is not a terminal
 
 
 @final

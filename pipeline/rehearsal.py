@@ -75,7 +75,7 @@ def _made(folder: Path) -> Path:
 
 
 def _entered(enter: Enter, stage: Stage[R], config: Config, inputs: Sequence[Any], out: Path) -> R:
-    """Run a stage; what is wrong with the disk or the machine is no fault of the network."""
+    """Run a stage; what is wrong with the disk or the machine is not a fault of the network."""
     try:
         return enter(stage, config, inputs, out)
     except OSError:

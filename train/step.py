@@ -155,7 +155,7 @@ def load_checkpoint(run: Run, path: Path) -> None:
     optimizer: dict[int, dict[str, Tensor]] = {}
     with safe_open(path, framework="pt") as file:
         counters: dict[str, Any] = json.loads(file.metadata()["run"])
-        for key in file.keys():  # noqa: SIM118 - this object has keys() but is no mapping
+        for key in file.keys():  # noqa: SIM118 - this object has keys() but is not a mapping
             kind, _, name = key.partition(".")
             if kind == "model":
                 model[name] = file.get_tensor(key)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bigstep.errors import RecordError
 from bigstep.records.exported import Contract, Form
-from bigstep.records.sealed import Record, Value
+from bigstep.records.sealed import Record, Value, read_manifest
 from bigstep.records.verdict import Outcome, VerdictInfo
 
 MANIFEST = "manifest.json"
@@ -50,10 +50,15 @@ class Bundle(Record[BundleInfo]):
 
         Of a link, what it points to now is read to the end, and named by the record: a run may move it meanwhile.
         """
+        found = None
         if not (folder / MANIFEST).is_file():
+            found = f"no {MANIFEST} in it" if folder.is_dir() else "no such folder"
+        elif (kind := read_manifest(folder).kind) != cls.kind:
+            found = f"a record of kind {kind}"
+        if found:
             raise RecordError(
                 f"{folder} is not a bundle",
-                got=f"no {MANIFEST}" if folder.is_dir() else "no such folder",
+                got=found,
                 expected="the folder `bundle` of a run that passed",
                 do="name it, or make one: bigstep run CONFIG",
             )

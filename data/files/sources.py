@@ -72,7 +72,7 @@ def read_bytes(file: Path) -> bytes:
 def image_names(folder: Path) -> list[str]:
     """Return the PNG and JPEG files in a folder and below it as paths relative to it, sorted.
 
-    What is hidden, or was left behind by storage and tools, is passed over: the thumbnails in `@eaDir` are no images.
+    What is hidden, or was left behind by storage and tools, is passed over: the thumbnails in `@eaDir` are not images.
 
     Raises:
         DataError: a folder cannot be read.

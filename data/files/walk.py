@@ -60,7 +60,7 @@ LEFT_OUT: tuple[tuple[str, Level, str, str], ...] = (  # what is neither an imag
         f"convert them, to JPEG or PNG for example, or move them out; read are {', '.join(FORMATS)}",
     ),
     ("linked", "warning", "symbolic links to folders, not followed", ""),
-    ("other", "warning", "files that are no images, left out", ""),
+    ("other", "warning", "files that are not images, left out", ""),
     ("told", "note", "images known by their content, not by their names", ""),
     (HIDDEN, "note", "hidden files and folders, run folders, and what storage and tools left behind, left out", ""),
 )

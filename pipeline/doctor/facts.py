@@ -34,7 +34,7 @@ class Facts(Value):
 
     @property
     def has_gpu(self) -> bool:
-        """Tell whether there is an NVIDIA GPU, with a driver or without; a driver alone is no GPU."""
+        """Tell whether there is an NVIDIA GPU, with a driver or without; a driver alone is not a GPU."""
         return bool(self.gpus or self.driver.devices or self.machine.nvidia_boards or self.machine.l4t)
 
     @property

@@ -18,7 +18,7 @@ from train.measure.sharpness import Lanczos, sharpness_at
 from train.measure.surface import Loss, Surface
 from train.networks.feed import Inputs
 
-ROUNDING = 1e-5  # relative rise of the loss that is no integration error; exact flow never rises
+ROUNDING = 1e-5  # relative rise of the loss that is not an integration error; exact flow never rises
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def _check_weights(model: nn.Module, own: UserNetwork) -> None:
     for tensor_name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             do = "give it no get_extra_state: what is stored are tensors by name"
-            raise TrainError(f"{name} has a state that is no tensor", got=tensor_name, do=do)
+            raise TrainError(f"{name} has a state that is not a tensor", got=tensor_name, do=do)
         other = seen.setdefault(tensor.untyped_storage().data_ptr(), tensor_name) if tensor.numel() else tensor_name
         if other != tensor_name:
             raise TrainError(f"{name} shares weights", got=f"{other} is {tensor_name}", do="give each its own")

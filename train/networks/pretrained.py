@@ -23,7 +23,7 @@ DEPTH = 3  # dictionaries inside one another that are looked through
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # parts of names that PyTorch adds
 COUNTERS = {"n_averaged"}  # what PyTorch's averaging and EMA keep beside the weights
 SAVE = "torch.save(model.state_dict(), 'weights.pt'), or safetensors.torch.save_file"
-OTHERS = {  # beginnings of files that are no weights, in words, with what to do
+OTHERS = {  # beginnings of files that are not weights, in words, with what to do
     b"version https://git-lfs": ("a pointer of Git LFS, not the file itself", "git lfs pull"),
     b"{": ("JSON, perhaps the index of weights in several parts", f"merge the parts into one file: {SAVE}"),
     b"<": ("a web page, perhaps that of a download", "download the file itself"),

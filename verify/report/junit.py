@@ -80,8 +80,8 @@ def _gate(outcome: RunOutcome) -> list[Case]:
 def _check(check: Check) -> Case:
     if check.outcome == "passed":
         return Case(check.name, text=check.says)
-    # JUnit has no third outcome. "Undecided" blocks a release, so it must not look green, and it is no failure of the
-    # file either: `error` is what JUnit has for a test that came to no result.
+    # JUnit has no third outcome. "Undecided" blocks a release, so it must not look green, and it is not a failure of
+    # the file either: `error` is what JUnit has for a test that came to no result.
     result: Result = "failure" if check.outcome == "failed" else "error"
     return Case(check.name, 0.0, result, check.outcome, check.says, check.says)
 

@@ -11,6 +11,7 @@ from verify.report.map_facts import Correlation
 from verify.report.map_metrics import METRICS, OPENING, PANELS, write
 from verify.report.render import html_page, markdown_page
 
+TEMPLATES = ("map.html", "map.md")
 KEY = (
     *("unbiased", "aligned", "conflicting", "worst_group", "removable_within_1", "prunability", "steps_to_fit"),
     *("separation", "activation_sparsity", "sharpness_eta_half", "l2"),
@@ -32,7 +33,7 @@ def documents(info: RateMapInfo, name: str) -> dict[str, str]:
     facts = _facts(info, name)
     return {
         "lr-map.html": html_page(
-            "map.html",
+            TEMPLATES[0],
             {
                 **facts,
                 "plots": {
@@ -42,7 +43,7 @@ def documents(info: RateMapInfo, name: str) -> dict[str, str]:
                 },
             },
         ),
-        "lr-map.md": markdown_page("map.md", facts),
+        "lr-map.md": markdown_page(TEMPLATES[1], facts),
         "lr-map.csv": numbers_csv(info),
         "lr-map-thresholds.csv": thresholds_csv(info),
         "lr-map.svg": map_plots.poster(info),

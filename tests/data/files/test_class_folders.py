@@ -68,7 +68,7 @@ def test_what_lies_about_is_left_out_and_counted(tmp_path):
     assert [path for path, _, _ in rows(tmp_path)] == ["cat/a.png", "cat/deep/b.png", "dog.png/d.png"]
     assert found(tmp_path) == {
         "images in no class folder, left out": ["logo.png"],
-        "files that are no images, left out": ["cat/notes.txt"],
+        "files that are not images, left out": ["cat/notes.txt"],
         "images in folders below a class folder, which count for its class": ["cat/deep/b.png"],
         "hidden files and folders, run folders, and what storage and tools left behind, left out": [
             ".git",
@@ -319,5 +319,5 @@ def test_what_has_no_usual_name_is_told_by_its_content(tmp_path):
     assert levels(tmp_path) == {
         "images known by their content, not by their names": ("note", ["cat/photo", "cat/photo.jpg_large"]),
         "images in formats that are not read": ("error", ["dog/phone"]),
-        "files that are no images, left out": ("warning", ["dog/LICENSE"]),
+        "files that are not images, left out": ("warning", ["dog/LICENSE"]),
     }

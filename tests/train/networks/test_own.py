@@ -225,10 +225,10 @@ WRONG = {
         TrainError,
         "makes other weights at every call",
     ),
-    "a state that is no tensor": (
+    "a state that is not a tensor": (
         noisy("0").replace("    def forward", "    def get_extra_state(self):\n        return 1\n\n    def forward"),
         TrainError,
-        "has a state that is no tensor",
+        "has a state that is not a tensor",
     ),
     "weights that are parts of others": (
         noisy("0", "self.register_buffer('part', self.last.weight.detach()[1:])"),
