@@ -21,7 +21,7 @@ run: .venv/installed
 	@$(BIN)/bigstep run $(PRESET)
 
 test: .venv/installed-dev lint
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .

@@ -18,6 +18,7 @@ def test_a_trial_reports_what_its_files_say(trained, rows):
     folder = trained.folder / "trials" / found.name
     assert sorted(p.name for p in folder.iterdir()) == [
         "curve.json",
+        "measured.json",
         "prunability.json",
         "train.early.npy",
         "train.final.npy",

@@ -195,8 +195,10 @@ def test_trials_side_by_side_are_measured_and_stored_like_others(rows, mlp, tmp_
     found = {trial.name: trial for trial in workers.run_together(setups[1], jobs)}
     assert found.keys() == alone.keys()
     for name, trial in alone.items():
-        words = {"name", "recipe", "status", "alarms", "numbers"}
-        assert (found[name].status, found[name].alarms) == (trial.status, trial.alarms)
+        words = {"name", "recipe", "status", "alarms", "numbers", "finish"}
+        assert [vars(found[name])[word] for word in ("status", "alarms", "finish")] == [
+            vars(trial)[word] for word in ("status", "alarms", "finish")
+        ]
         assert found[name].numbers == pytest.approx(trial.numbers, rel=1e-4)
         numbers = trial.model_dump(exclude=words, exclude_none=True)
         assert found[name].model_dump(exclude=words, exclude_none=True) == pytest.approx(numbers, rel=1e-4)
