@@ -290,7 +290,7 @@ def test_a_dry_run_lists_every_stage(bigstep, small_toml, small_run, tmp_path):
 
 def test_serve_refuses_what_is_no_bundle(bigstep, small_run):
     ended = bigstep("serve", small_run.records["export"].folder, "--port", 0)
-    check_failure(ended, 2, "another kind of record", "expected: bundle")
+    check_failure(ended, 2, "is not a bundle", "a record of kind exported", "the folder `bundle`")
 
 
 def test_serve_on_a_port_in_use(bigstep, small_run):
