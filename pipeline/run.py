@@ -99,6 +99,7 @@ class _Work:
         replace_file(self.store.folder / "config.toml", to_toml(self.config).encode("utf-8"))
         for code in [*(code_of(stage, self.config) for stage in self.planned), closure.of(*beside)]:
             code.versions()
+        importlib.import_module("data.fetch").fetch(self.config.data)
         self.device = resolve_device(self.config.device)
 
     def make(self, stage: Stage[R], *inputs: Result[Any]) -> Result[R]:

@@ -1,4 +1,4 @@
-"""MNIST from its four idx files, plain or gzipped; torchvision downloads them where they are missing.
+"""MNIST from its four idx files, plain or gzipped; `data.fetch` downloads them where they are missing.
 
 Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits"; idx is a big-endian magic number, the
 sizes, and the bytes.
@@ -6,23 +6,18 @@ sizes, and the bytes.
 
 import gzip
 import hashlib
-import http.client
-import logging
 import math
-import socket
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bigstep import vision
 from bigstep.config import DataConfig
 from bigstep.errors import DataError
 from data.files.labelled import Pictures, Source
 from data.files.sources import read_bytes, source_folder
 
-log = logging.getLogger("bigstep.data")
 SIZE_PX = 28
 IMAGES, LABELS = 0x0803, 0x0801  # unsigned bytes in three dimensions, and in one
 PLACES = (".", "MNIST/raw", "mnist/MNIST/raw")  # torchvision's layout, and the same in a folder of several sets
@@ -33,7 +28,6 @@ FILES = {  # the MD5 of each file, unpacked
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 HELD_OUT_OF = 12  # one training digit in twelve is held out: 5,000 of the 60,000
-TIMEOUT_S = 20.0  # torchvision sets none: behind a firewall that drops packets a download would wait for minutes
 
 
 def files(config: DataConfig) -> list[Path]:
@@ -42,13 +36,13 @@ def files(config: DataConfig) -> list[Path]:
 
 
 def read(folder: Path) -> Source:
-    """Read MNIST from a folder, or from MNIST/raw or mnist/MNIST/raw in it; download what is missing.
+    """Read MNIST from a folder, or from MNIST/raw or mnist/MNIST/raw in it.
 
     Digits are (N, 28, 28), 255 is ink. Other files in the same format and size (Fashion-MNIST, a subset) are read too,
     and named in the findings.
 
     Raises:
-        DataError: a file is missing and cannot be downloaded, or is not an idx file of 28x28 digits with labels 0 to 9.
+        DataError: a file is missing, or is not an idx file of 28x28 digits with labels 0 to 9.
     """
     paths = locate(folder)
     contents = [_bytes(path) for path in paths]
@@ -61,15 +55,32 @@ def read(folder: Path) -> Source:
 
 
 def locate(folder: Path) -> list[Path]:
-    """Return the paths of the four files, in the order of `FILES`; download what is missing.
+    """Return the paths of the four files, in the order of `FILES`.
 
     Raises:
-        DataError: a file is missing and cannot be downloaded.
+        DataError: a file is missing.
     """
-    if _missing(_place(folder)):
-        _download(folder)
+    if missing(folder):
+        raise not_there(folder, "and nothing was downloaded")
     place = _place(folder)
     return [_file(place, name) for name in FILES]
+
+
+def missing(folder: Path) -> list[str]:
+    """Return the names of the files that are not there."""
+    return _missing(_place(folder))
+
+
+def not_there(folder: Path, why: str) -> DataError:
+    """Return the error that names what is missing, and why it is."""
+    place = _place(folder)
+    wanted = "\n".join(f"            {name}  (MD5 {md5} unpacked)" for name, md5 in FILES.items())
+    return DataError(
+        f"MNIST is not in {folder}",
+        got=f"{', '.join(_missing(place))} missing in {place}, {why}",
+        expected=f"four files, plain or .gz, in one of {', '.join(str(folder / p) for p in PLACES)}\n{wanted}",
+        do="copy the files there, or run once with torchvision installed and a network",
+    )
 
 
 def parse(content: bytes, magic: int, name: str) -> NDArray[np.uint8]:
@@ -138,24 +149,3 @@ def _bytes(path: Path) -> bytes:
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read", got=error, do="remove it or copy it again") from error
-
-
-def _download(folder: Path) -> None:
-    """Fetch the four files with torchvision into mnist/MNIST/raw, its own layout."""
-    root = folder / "mnist"
-    log.info("downloading MNIST (11 MB) to %s", root)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_S)
-    try:
-        vision.load().datasets.MNIST(root=str(root), download=True)
-    except (ImportError, OSError, RuntimeError, http.client.HTTPException) as error:
-        place = _place(folder)
-        files = "\n".join(f"            {name}  (MD5 {md5} unpacked)" for name, md5 in FILES.items())
-        raise DataError(
-            f"MNIST is not in {folder}",
-            got=f"{', '.join(_missing(place))} missing in {place}, and no download: {' '.join(str(error).split())}",
-            expected=f"four files, plain or .gz, in one of {', '.join(str(folder / p) for p in PLACES)}\n{files}",
-            do="copy the files there, or run once with torchvision installed and a network",
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)

@@ -12,22 +12,17 @@ from torch import nn
 FRACTIONS = (0.0, 0.2, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 
-def prune_by_magnitude(model: nn.Module, fraction: float) -> nn.Module:
-    """Return a copy whose smallest weights are zero: one threshold over all weight matrices, nothing retrained.
+def pruned_copies(model: nn.Module, fractions: Sequence[float] = FRACTIONS) -> Iterator[tuple[float, nn.Module]]:
+    """Yield each fraction with a copy whose smallest weights are zero, nothing retrained; they are ordered once.
 
-    Biases and normalisation parameters (tensors of one dimension) are kept.
+    One threshold holds for all weight matrices. Biases and normalisation parameters (of one dimension) are kept.
 
     Args:
         model: any network.
-        fraction: share of the weights to remove, in [0, 1].
+        fractions: shares of the weights to remove, each in [0, 1].
 
     Source: Han et al. 2015, arXiv:1506.02626, section 3 (magnitude), here global over layers.
     """
-    return next(pruned for _, pruned in pruned_copies(model, (fraction,)))
-
-
-def pruned_copies(model: nn.Module, fractions: Sequence[float] = FRACTIONS) -> Iterator[tuple[float, nn.Module]]:
-    """Yield each fraction with the copy that `prune_by_magnitude` returns for it; the weights are ordered once."""
     magnitudes = torch.cat([p.detach().abs().flatten() for p in model.parameters() if p.ndim > 1])
     order = torch.argsort(magnitudes, stable=True)
     for fraction in fractions:

@@ -1,13 +1,11 @@
-"""The four files of MNIST: where they are found, what is refused, and the download as the last resort."""
+"""The four files of MNIST: where they are found, and what is refused."""
 
 import gzip
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bigstep import vision
 from bigstep.errors import DataError
 from data.sets import mnist
 
@@ -20,14 +18,6 @@ def raw(mnist_folder, tmp_path):
     """Return a folder of the test's own with the four files in it."""
     shutil.copytree(mnist_folder / RAW, tmp_path / "raw")
     return tmp_path / "raw"
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    def load():
-        raise ImportError("no torchvision here")
-
-    monkeypatch.setattr(vision, "load", load)
 
 
 def test_images_and_labels_come_in_the_order_of_the_files(mnist_folder):
@@ -83,7 +73,7 @@ BROKEN = {
     "a label too few": (replace(LABELS, lambda b: b[:7] + b"\xc7" + b[8:-1]), "200, 28, 28.*199 labels"),
     "label 10": (replace(LABELS, lambda b: b[:13] + b"\x0a" + b[14:]), "10 at place 5"),
     "no gzip": (lambda raw: (raw / LABELS).rename(raw / f"{LABELS}.gz"), "cannot be read.*[Nn]ot a gzipped file"),
-    "a folder": (lambda raw: ((raw / LABELS).unlink(), (raw / LABELS).mkdir()), "missing in.*no download"),
+    "a folder": (lambda raw: ((raw / LABELS).unlink(), (raw / LABELS).mkdir()), "missing in.*nothing was downloaded"),
 }
 
 
@@ -118,37 +108,10 @@ def test_missing_files_are_listed_with_their_md5_and_the_folder(tmp_path):
         mnist.read(tmp_path)
     for name, md5 in mnist.FILES.items():
         assert f"{name}  (MD5 {md5} unpacked)" in str(error.value)
-    assert str(tmp_path) in str(error.value) and "no download: no torchvision here" in str(error.value)
+    assert str(tmp_path) in str(error.value) and "nothing was downloaded" in str(error.value)
 
 
 def test_a_file_that_is_missing_is_the_one_that_is_named(raw):
     (raw / LABELS).unlink()
     with pytest.raises(DataError, match=f"got: *{LABELS} missing in {raw}"):
         mnist.read(raw)
-
-
-def test_missing_files_are_downloaded_where_they_are_looked_for(raw, tmp_path, monkeypatch):
-    timeouts = []
-
-    def fetch(*, root, download):
-        assert download
-        timeouts.append(mnist.socket.getdefaulttimeout())
-        shutil.copytree(raw, f"{root}/MNIST/raw")
-
-    monkeypatch.setattr(vision, "load", lambda: SimpleNamespace(datasets=SimpleNamespace(MNIST=fetch)))
-    (tmp_path / "sources").mkdir()
-    assert len(mnist.read(tmp_path / "sources").test.labels) == 200
-    assert timeouts == [mnist.TIMEOUT_S] and mnist.socket.getdefaulttimeout() is None
-    mnist.read(tmp_path / "sources")
-    assert len(timeouts) == 1, "what is there is not fetched again"
-
-
-@pytest.mark.parametrize("error", [RuntimeError("Error\ndownloading"), TimeoutError("timed out"), OSError("read-only")])
-def test_a_download_that_fails_is_no_crash(error, tmp_path, monkeypatch):
-    def fetch(**_):
-        raise error
-
-    monkeypatch.setattr(vision, "load", lambda: SimpleNamespace(datasets=SimpleNamespace(MNIST=fetch)))
-    with pytest.raises(DataError, match="no download: " + " ".join(str(error).split())):
-        mnist.read(tmp_path)
-    assert mnist.socket.getdefaulttimeout() is None

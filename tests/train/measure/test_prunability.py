@@ -10,6 +10,12 @@ from torch import nn
 from train.measure import prunability
 
 
+def pruned_by(model, fraction):
+    """Return the copy of a network without a share of its weights."""
+    ((_, pruned),) = prunability.pruned_copies(model, (fraction,))
+    return pruned
+
+
 def two_layers(first, second) -> nn.Sequential:
     first, second = torch.as_tensor(first, dtype=torch.float32), torch.as_tensor(second, dtype=torch.float32)
     model = nn.Sequential(nn.Linear(first.shape[1], first.shape[0]), nn.Linear(second.shape[1], second.shape[0]))
@@ -27,14 +33,14 @@ def weights(model):
 
 def test_the_smallest_weights_of_all_layers_go_first():
     model = two_layers([[4.0, -1.0], [0.5, 8.0]], [[-2.0, 16.0], [0.25, 32.0]])
-    half = prunability.prune_by_magnitude(model, 0.5)
+    half = pruned_by(model, 0.5)
     assert half[0].weight.tolist() == [[4.0, 0.0], [0.0, 8.0]]
     assert half[1].weight.tolist() == [[0.0, 16.0], [0.0, 32.0]]
 
 
 def test_the_network_itself_and_all_biases_are_kept():
     model = two_layers([[1.0, 2.0]], [[3.0]])
-    pruned = prunability.prune_by_magnitude(model, 1.0)
+    pruned = pruned_by(model, 1.0)
     assert [w.abs().max().item() for w in weights(pruned)] == [0.0, 0.0]
     assert all((layer.bias == 0.001).all() for layer in pruned)
     assert [w.tolist() for w in weights(model)] == [[[1.0, 2.0]], [[3.0]]]
@@ -42,22 +48,22 @@ def test_the_network_itself_and_all_biases_are_kept():
 
 def test_pruning_nothing_gives_a_copy():
     model = two_layers(torch.eye(3), torch.eye(3))
-    same = prunability.prune_by_magnitude(model, 0.0)
+    same = pruned_by(model, 0.0)
     assert same is not model
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
 
 
 def test_an_identity_survives_until_its_zeros_are_used_up():
     model = two_layers(torch.eye(4), torch.eye(4))
-    survives = prunability.prune_by_magnitude(model, 0.75)
+    survives = pruned_by(model, 0.75)
     assert torch.equal(weights(survives)[0], torch.eye(4))
-    left = weights(prunability.prune_by_magnitude(model, 0.8))
+    left = weights(pruned_by(model, 0.8))
     assert sum(int((w != 0).sum()) for w in left) == 32 - round(0.8 * 32)  # of equal weights the earlier go first
 
 
 def test_convolutions_are_pruned_and_normalisation_is_not():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    pruned = prunability.prune_by_magnitude(model, 1.0)
+    pruned = pruned_by(model, 1.0)
     assert (pruned[0].weight == 0).all() and (pruned[1].weight == 1).all()
 
 
@@ -70,7 +76,7 @@ def test_convolutions_are_pruned_and_normalisation_is_not():
 def test_exactly_the_share_is_zero_and_nothing_larger_went(first, second, fraction):
     model = two_layers(first, second)
     before = torch.cat([w.flatten() for w in weights(model)])
-    after = torch.cat([w.flatten() for w in weights(prunability.prune_by_magnitude(model, fraction))])
+    after = torch.cat([w.flatten() for w in weights(pruned_by(model, fraction))])
     gone, kept = (after == 0) & (before != 0), after != 0
     assert (after == 0).sum() == max(round(fraction * len(before)), (before == 0).sum())
     assert torch.equal(after[kept], before[kept])
@@ -89,7 +95,7 @@ def test_copies_made_together_are_those_made_one_by_one():
     model = two_layers(torch.randn(4, 6).round(decimals=1), torch.randn(3, 4).round(decimals=1))  # with equal weights
     fractions = []
     for fraction, pruned in prunability.pruned_copies(model):
-        alone = prunability.prune_by_magnitude(model, fraction)
+        alone = pruned_by(model, fraction)
         assert all(torch.equal(a, b) for a, b in zip(pruned.parameters(), alone.parameters(), strict=True))
         fractions.append(fraction)
     assert tuple(fractions) == prunability.FRACTIONS
