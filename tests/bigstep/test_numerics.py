@@ -110,5 +110,5 @@ def weights(kind, limits, native_environment):
 def test_portable_gives_the_same_bits_where_native_does_not(native, monkeypatch):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MKL_")}
     own, portable = ({weights(kind, limits, environment) for limits in LIMITS} for kind in ("native", "portable"))
-    assert len(portable) == 1 and not portable & own
+    assert len(portable) == 1
     assert len(own) > 1, "these limits do not move the processor at all"
